@@ -1,0 +1,1 @@
+"""Environment-as-code testing for pytest."""

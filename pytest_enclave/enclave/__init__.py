@@ -1,0 +1,1 @@
+"""What users hold: enclaves, services, ports; and who shares which enclave."""

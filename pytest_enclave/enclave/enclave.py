@@ -1,0 +1,136 @@
+"""An enclave, as a test sees it: services, files, and what the package returned."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from pytest_enclave.enclave.service import Service
+from pytest_enclave.engine.protocol import Leak, LogLine
+from pytest_enclave.errors import EnclaveError
+from pytest_enclave.plan.events import Event
+from pytest_enclave.plan.instruction import Plan
+from pytest_enclave.plan.values import Value
+from pytest_enclave.run.interpretation import PackageLike, Request
+from pytest_enclave.run.outcome import Run
+from pytest_enclave.run.pipeline import Options, Tools, run
+from pytest_enclave.run.state import EnclaveState
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """Who is told what: every event of a run, a plan before it executes, a run after it ended, an enclave's end."""
+
+    event: Callable[[Enclave, Event], None]
+    before_execution: Callable[[Enclave, Plan], None]
+    after_run: Callable[[Enclave, Run], None]
+    before_close: Callable[[Enclave], None]
+
+
+class Enclave:
+    """One isolated environment of real services. Its methods may be called from several threads."""
+
+    def __init__(self, state: EnclaveState, tools: Tools, options: Options, observers: Observers) -> None:
+        self._state = state
+        self._tools = tools
+        self._options = options
+        self._observers = observers
+        self._lock = threading.RLock()
+        self._request: Request | None = None
+        self._last_run: Run | None = None
+
+    def __repr__(self) -> str:
+        return f"<Enclave {self.name!r}: {', '.join(self.services) or 'no services'}>"
+
+    @property
+    def name(self) -> str:
+        """The enclave's name; every resource on the engine carries it."""
+        return self._state.id.name
+
+    @property
+    def services(self) -> Mapping[str, Service]:
+        """The services that have been added and not removed, by name."""
+        state = self._state
+        return MappingProxyType(
+            {name: Service(name, config, state.site, state.engine.clock) for name, config in state.configs().items()}
+        )
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """The files artifacts: name → a directory that can be read."""
+        return MappingProxyType(dict(self._state.artifacts.directories()))
+
+    @property
+    def output(self) -> Value:
+        """What the main function of the last run returned, as plain Python with all values known."""
+        return None if self._last_run is None else self._last_run.output
+
+    @property
+    def last_run(self) -> Run | None:
+        """The latest run in this enclave, failed ones included."""
+        return self._last_run
+
+    def run(
+        self,
+        package: PackageLike | None = None,
+        args: Mapping[str, Value] | str | None = None,
+        main: str | None = None,
+    ) -> Run:
+        """Run a package in this enclave: what is already there is reused, the rest is executed.
+
+        Without a package the enclave's own is run, with its own arguments unless others are given; `main` is `run`
+        unless the enclave's own request names another. Raises the EnclaveError that ended the run.
+        """
+        return self.execute(self._request_of(package, args, main))
+
+    def _request_of(
+        self, package: PackageLike | None, args: Mapping[str, Value] | str | None, main: str | None
+    ) -> Request:
+        if package is not None:
+            return Request.of(package, args, main or "run")
+        if self._request is None:
+            raise EnclaveError('this enclave has no package of its own: name one, as in `enclave.run("path")`')
+        request = self._request
+        if args is not None:
+            request = replace(request, arguments=Request.of(request.package, args).arguments)
+        return request if main is None else replace(request, main=main)
+
+    def execute(self, request: Request) -> Run:
+        """Run a complete request. The first one becomes the enclave's own. Raises what ended the run."""
+        with self._lock:
+            self._request = self._request or request
+            finished = run(
+                request,
+                self._state,
+                self._tools,
+                self._options,
+                lambda event: self._observers.event(self, event),
+                lambda plan: self._observers.before_execution(self, plan),
+            )
+            self._last_run = finished
+        self._observers.after_run(self, finished)
+        if finished.error is not None:
+            raise finished.error
+        return finished
+
+    def logs_since(self, wall: float) -> Mapping[str, Sequence[LogLine]]:
+        """Per service what it has written since then (seconds since the epoch); services that are silent are left out."""
+        lines: dict[str, Sequence[LogLine]] = {}
+        for name in self._state.configs():
+            try:
+                written = self._state.site.logs(name, wall)
+            except EnclaveError:
+                continue
+            if written:
+                lines[name] = written
+        return lines
+
+    def close(self) -> Sequence[Leak]:
+        """Remove everything; returns what could not be removed. May be called again."""
+        self._observers.before_close(self)
+        leaks = self._state.site.close()
+        self._state.journal.close()
+        return leaks

@@ -1,0 +1,115 @@
+"""A live service, as a test sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from pytest_enclave.engine.protocol import Action, Clock, ExecResult, Site
+from pytest_enclave.plan.service import PortSpec, ServiceConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A service's port, and where the test process reaches it.
+
+    `number` is the port inside the enclave; `host` and `host_port` are what to connect to from here, `address` both as
+    `host:port`, `url` the same with the application protocol in front (`http://172.18.0.2:8080`).
+    """
+
+    number: int
+    transport_protocol: str
+    application_protocol: str | None
+    host: str
+    host_port: int
+
+    @property
+    def address(self) -> str:
+        """`host:port`, with brackets round an IPv6 host."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.host_port}"
+
+    @property
+    def url(self) -> str:
+        """The address with its protocol; `tcp`, `udp` or `sctp` where the package names no application protocol."""
+        return f"{self.application_protocol or self.transport_protocol.lower()}://{self.address}"
+
+
+class Service:
+    """A service of an enclave. What a test does with it never becomes part of the enclave's plan."""
+
+    def __init__(self, name: str, config: ServiceConfig, site: Site, clock: Clock) -> None:
+        self._name = name
+        self._config = config
+        self._site = site
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"<Service {self._name!r} {self._config.image}>"
+
+    @property
+    def name(self) -> str:
+        """The name the package gave it; also its DNS name inside the enclave."""
+        return self._name
+
+    @property
+    def hostname(self) -> str:
+        """Its host name inside the enclave."""
+        return self._site.reserve(self._name).hostname
+
+    @property
+    def ip_address(self) -> str:
+        """Its address inside the enclave."""
+        return self._site.reserve(self._name).ip_address
+
+    @property
+    def ports(self) -> Mapping[str, Port]:
+        """Its ports by id, reachable from the test process."""
+        return MappingProxyType({port_id: self._port(spec) for port_id, spec in self._config.ports.items()})
+
+    def _port(self, spec: PortSpec) -> Port:
+        endpoint = self._site.dial(self._name, spec)
+        return Port(spec.number, spec.transport_protocol, spec.application_protocol, endpoint.host, endpoint.port)
+
+    def exec(self, command: Sequence[str], *, timeout: float | None = None) -> ExecResult:
+        """Run a command in it; `.code` and `.output` (stdout and stderr together). `timeout` in seconds.
+
+        Raises `engine.protocol.DeadlineExceeded` or `NotReached`.
+        """
+        if isinstance(command, str):
+            raise TypeError(f'a command is a list of arguments: exec(["/bin/sh", "-c", {command!r}])')
+        deadline = None if timeout is None else self._clock.now() + timeout
+        return self._site.exec(self._name, tuple(command), deadline)
+
+    def logs(self, since: float | None = None) -> str:
+        """What it has written, oldest line first; `since` in seconds since the epoch."""
+        return "".join(f"{line.text}\n" for line in self._site.logs(self._name, since))
+
+    def start(self) -> None:
+        """Start it again after `stop` or `kill`, and wait until its ports accept connections."""
+        self._site.act(self._name, Action.START)
+        self._await_ports()
+
+    def stop(self) -> None:
+        """Stop it: its process is asked to end, then killed. Its files stay."""
+        self._site.act(self._name, Action.STOP)
+
+    def kill(self) -> None:
+        """Kill its process at once. Its files stay."""
+        self._site.act(self._name, Action.KILL)
+
+    def pause(self) -> None:
+        """Freeze its processes: connections stay open, nothing answers."""
+        self._site.act(self._name, Action.PAUSE)
+
+    def resume(self) -> None:
+        """Let its processes go on after `pause`."""
+        self._site.act(self._name, Action.RESUME)
+
+    def _await_ports(self) -> None:
+        deadline = self._clock.now() + max((spec.wait or 0.0 for spec in self._config.ports.values()), default=0.0)
+        waited = [spec for spec in self._config.ports.values() if spec.wait is not None]
+        while self._clock.now() < deadline and not all(self._site.accepts(self._name, spec) for spec in waited):
+            if self._site.pause(0.02, watching=self._name) is not None:
+                return

@@ -1,0 +1,1 @@
+"""What runs services. `protocol` says what an engine is; `select` finds one; each engine has a folder of its own."""

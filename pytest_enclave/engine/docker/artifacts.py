@@ -1,0 +1,94 @@
+"""Files artifacts inside services, read-only: as bind mounts, or in volumes where the engine does not see our files.
+
+It does not if it runs on another machine or in another container. Volumes are filled through a container that is
+created but never started, and shared by all services that mount the same artifact.
+"""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from pytest_enclave.engine.docker.translation import translate
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+INSIDE = "/enclave-files"
+"""Where a volume is mounted while it is filled."""
+
+IN_MEMORY = 8 << 20
+"""Bytes of an archive that are kept in memory; larger ones go through a file."""
+
+
+class ArtifactMounts:
+    """The mounts of one enclave's services. `binds` tells whether the engine may be expected to see our files."""
+
+    def __init__(self, client: APIClient, enclave: str, marks: Mapping[str, str], binds: bool) -> None:
+        self._client = client
+        self._enclave = enclave
+        self._marks = dict(marks)
+        self._binds = binds
+        self._lock = threading.Lock()
+        self._volumes: dict[Path, str] = {}
+
+    @property
+    def binds(self) -> bool:
+        """Whether artifacts are bind-mounted, as far as is known."""
+        return self._binds
+
+    def use_volumes(self) -> None:
+        """The engine turned out not to see our files."""
+        self._binds = False
+
+    def mounts(self, files: Mapping[str, str], artifacts: Mapping[str, Path], image: str) -> list[dict[str, Any]]:
+        """The mounts of a service, by path and artifact name; `image` is one that the engine has."""
+        return [self._mount(path, name, artifacts[name], image) for path, name in files.items()]
+
+    def _mount(self, path: str, name: str, directory: Path, image: str) -> dict[str, Any]:
+        if self._binds:
+            return {"Type": "bind", "Source": str(directory), "Target": path, "ReadOnly": True}
+        volume = self._volume(name, directory, image)
+        options = {"NoCopy": True}
+        return {
+            "Type": "volume", "Source": volume, "Target": path, "ReadOnly": True, "VolumeOptions": options,
+        }  # fmt: skip
+
+    def _volume(self, name: str, directory: Path, image: str) -> str:
+        with self._lock:
+            if directory not in self._volumes:
+                volume = f"{self._enclave}-files-{len(self._volumes) + 1}"
+                with translate(f'cannot bring the files artifact "{name}" to the engine'):
+                    self._client.create_volume(volume, labels=self._marks)
+                    self._fill(volume, directory, image)
+                self._volumes[directory] = volume
+            return self._volumes[directory]
+
+    def _fill(self, volume: str, directory: Path, image: str) -> None:
+        mount = {"Type": "volume", "Source": volume, "Target": INSIDE, "VolumeOptions": {"NoCopy": True}}
+        config = {
+            "Image": image,
+            "Cmd": ["true"],
+            "Labels": self._marks,
+            "HostConfig": {"Mounts": [mount], "NetworkMode": "none"},
+        }
+        name = f"{volume}-filler"
+        container = self._client.create_container_from_config(config, name)["Id"]  # type: ignore[no-untyped-call]
+        try:
+            with tempfile.SpooledTemporaryFile(IN_MEMORY) as archive:
+                _pack(directory, archive)
+                self._client.put_archive(container, INSIDE, archive)
+        finally:
+            self._client.remove_container(container, force=True)
+
+
+def _pack(directory: Path, archive: IO[bytes]) -> None:
+    """The directory's content as a tar file, rewound."""
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for path in sorted(directory.iterdir()):
+            tar.add(path, arcname=path.name)
+    archive.seek(0)

@@ -1,0 +1,167 @@
+"""Running a command in a container, with a deadline that the engine itself does not have."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_enclave.engine.docker.translation import Refused, accepted, clean, translate
+from pytest_enclave.engine.protocol import DeadlineExceeded, ExecResult, NotReached
+from pytest_enclave.errors import EngineError
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+FRAME_HEADER = 8
+"""Bytes before each piece of output: which stream, three zeros, and its length."""
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+
+SETTLING = 1.0
+"""Seconds within which the engine knows the exit code after the output has ended."""
+
+_DOES_NOT_RUN = re.compile(r"is not running|is paused|No such container|is restarting", re.IGNORECASE)
+
+
+def run_command(client: APIClient, container: str, command: Sequence[str], deadline: float | None) -> ExecResult:
+    """Exit code and output of a command; `deadline` is in monotonic seconds.
+
+    Raises DeadlineExceeded, after killing what it started as well as can be, NotReached and EngineError.
+    """
+    doing = "cannot run a command in a service"
+    try:
+        with translate(doing):
+            run = client.exec_create(container, list(command))["Id"]
+            output = _output(client, run, deadline)
+            code = _exit_code(client, run)
+    except DeadlineExceeded:
+        kill_command(client, container, run)
+        raise
+    except Refused as refused:
+        if _DOES_NOT_RUN.search(refused.explanation):
+            raise NotReached(_short(refused.explanation)) from refused
+        return _not_begun(refused.explanation)
+    text = output.decode(errors="replace")
+    if code in (NOT_FOUND, NOT_EXECUTABLE) and "OCI runtime exec failed" in text:
+        return _not_begun(text)
+    return ExecResult(code, text)
+
+
+def _output(client: APIClient, run: str, deadline: float | None) -> bytes:
+    """All output, stdout and stderr as they came. Raises DeadlineExceeded.
+
+    Asked for without the SDK's helper: that one reads below the buffer which may hold the first bytes already, and
+    knows no deadline.
+    """
+    response = accepted(
+        client.post(
+            f"{client.base_url}/v{client.api_version}/exec/{run}/start",
+            json={"Detach": False, "Tty": False},
+            stream=True,
+            timeout=(client.timeout, None),
+        )
+    )
+    try:
+        socket = _socket(response)
+        pieces = []
+        while header := _read(response.raw, socket, FRAME_HEADER, deadline):
+            pieces.append(_read(response.raw, socket, int.from_bytes(header[4:], "big"), deadline))
+        return b"".join(pieces)
+    finally:
+        response.close()
+
+
+def _socket(response: Any) -> Any:
+    """What the response comes through: its timeout is to be set anew as the deadline draws near."""
+    stream = response.raw._fp.fp
+    if stream is None:
+        return None
+    return getattr(getattr(stream, "raw", stream), "_sock", None)
+
+
+def _read(raw: Any, socket: Any, count: int, deadline: float | None) -> bytes:
+    """So many bytes, or none at the end."""
+    from urllib3.exceptions import ReadTimeoutError
+
+    if deadline is not None:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise DeadlineExceeded
+        if socket is not None:
+            socket.settimeout(remaining)
+    try:
+        data: bytes = raw.read(count)
+    except ReadTimeoutError as error:
+        raise DeadlineExceeded from error
+    return data
+
+
+def _exit_code(client: APIClient, run: str) -> int:
+    """The command's exit code; the end of its output is known a moment earlier."""
+    give_up = time.monotonic() + SETTLING
+    while (code := client.exec_inspect(run)["ExitCode"]) is None:
+        if time.monotonic() >= give_up:
+            raise EngineError("the engine does not tell the exit code of a command that has ended")
+        time.sleep(0.005)
+    return int(code)
+
+
+def _not_begun(said: str) -> ExecResult:
+    """The result of a command that could not be executed, by what the engine says about it."""
+    text = clean(said).removesuffix(": unknown")
+    missing = "not found" in text or "no such file" in text
+    return ExecResult(NOT_FOUND if missing else NOT_EXECUTABLE, text)
+
+
+def _short(explanation: str) -> str:
+    if "paused" in explanation:
+        return "the service is paused"
+    if "restarting" in explanation:
+        return "the service is restarting"
+    return "the service is not running"
+
+
+def kill_command(client: APIClient, container: str, run: str) -> None:
+    """Kill a command and its children: directly, or through `kill` inside the container.
+
+    The engine has no call for that and only tells the process's number on its own machine; on another machine than
+    ours it goes on until its service ends.
+    """
+    try:
+        with translate("cannot find the process of a command"):
+            pid = int(client.exec_inspect(run)["Pid"] or 0)
+        family = _family(pid) if pid and container in _read_proc(pid, "cgroup") else []
+        inside = [_inner_pid(member) for member in family]
+        try:
+            for member in family:
+                os.kill(member, signal.SIGKILL)
+        except PermissionError:
+            with translate("cannot kill a command"):
+                killer = client.exec_create(container, ["kill", "-9", *inside], user="root")["Id"]
+                client.exec_start(killer, detach=True)
+    except (EngineError, ProcessLookupError):
+        return
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    children = _read_proc(pid, f"task/{pid}/children").split()
+    return [pid, *(member for child in children for member in _family(int(child)))]
+
+
+def _inner_pid(pid: int) -> str:
+    """What a process is called inside its container."""
+    lines = _read_proc(pid, "status").splitlines()
+    return next((line.split()[-1] for line in lines if line.startswith("NSpid:")), "")
+
+
+def _read_proc(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text()
+    except OSError:
+        return ""

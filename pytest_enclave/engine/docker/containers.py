@@ -1,0 +1,89 @@
+"""From a service as plans have it to a container as the engine's API has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_enclave.engine.docker.networks import Network
+from pytest_enclave.engine.protocol import ServiceSpec
+from pytest_enclave.plan.facts import Capacity
+from pytest_enclave.plan.service import PortSpec
+
+MEGABYTE = 1 << 20
+NANO_CPUS_PER_MILLICORE = 1_000_000
+
+
+def container_name(enclave: str, service: str) -> str:
+    """What a service's container is called on the engine."""
+    return f"{enclave}-{service}"
+
+
+def port_key(port: PortSpec) -> str:
+    """A port as the engine's API writes it: `8080/tcp`."""
+    return f"{port.number}/{port.transport_protocol.lower()}"
+
+
+def container_config(
+    spec: ServiceSpec,
+    network: Network,
+    mounts: Sequence[Mapping[str, Any]],
+    marks: Mapping[str, str],
+    capacity: Capacity,
+) -> dict[str, Any]:
+    """The body of the engine's call that creates the container.
+
+    The image's own entry point and command are kept where the service says nothing; as with the engine itself, a
+    service's entry point without a command drops the image's command.
+    """
+    endpoint = {
+        "IPAMConfig": {"IPv4Address": spec.address.ip_address},
+        "Aliases": [spec.address.hostname],
+    }
+    config: dict[str, Any] = {
+        "Image": spec.image,
+        "Hostname": spec.address.hostname,
+        "Env": [f"{name}={value}" for name, value in spec.env_vars.items()],
+        "Labels": {**spec.labels, **marks},
+        "ExposedPorts": {port_key(port): {} for port in (*spec.ports.values(), *_public(spec))},
+        "HostConfig": {
+            "NetworkMode": network.name,
+            "Mounts": list(mounts),
+            "PortBindings": port_bindings(spec, network),
+            **_limits(spec, capacity),
+        },
+        "NetworkingConfig": {"EndpointsConfig": {network.name: endpoint}},
+    }
+    if spec.entrypoint:
+        config["Entrypoint"] = list(spec.entrypoint)
+    if spec.cmd:
+        config["Cmd"] = list(spec.cmd)
+    return config
+
+
+def port_bindings(spec: ServiceSpec, network: Network) -> dict[str, list[dict[str, str]]]:
+    """Which ports are published, and where: public ones at their number, others only if there is no other way."""
+    bindings: dict[str, list[dict[str, str]]] = {}
+    if not network.reach.direct:
+        for port in spec.ports.values():
+            bindings[port_key(port)] = [{"HostIp": network.reach.publish_on, "HostPort": ""}]
+    for name, port in spec.public_ports.items():
+        private = spec.ports.get(name, port)
+        bindings[port_key(private)] = [{"HostIp": network.reach.publish_on, "HostPort": str(port.number)}]
+    return bindings
+
+
+def _public(spec: ServiceSpec) -> list[PortSpec]:
+    """Public ports that are not also declared as private ones."""
+    return [port for name, port in spec.public_ports.items() if name not in spec.ports]
+
+
+def _limits(spec: ServiceSpec, capacity: Capacity) -> dict[str, int]:
+    """Limits that the engine accepts: it refuses more CPUs than it has, so as many as it has is no limit."""
+    limits = {}
+    if spec.max_cpu is not None and spec.max_cpu < capacity.cpu:
+        limits["NanoCpus"] = spec.max_cpu * NANO_CPUS_PER_MILLICORE
+    if spec.max_memory is not None:
+        # Without the second, as much again could be swapped out, and a leak would take long to show.
+        limits["Memory"] = limits["MemorySwap"] = spec.max_memory * MEGABYTE
+    return limits

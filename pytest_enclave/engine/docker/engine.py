@@ -1,0 +1,151 @@
+"""The Docker engine: found without the SDK, connected to when first needed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING
+
+from pytest_enclave.engine.clock import RealClock
+from pytest_enclave.engine.docker.connection import connect
+from pytest_enclave.engine.docker.containers import MEGABYTE
+from pytest_enclave.engine.docker.discovery import Found, find_engine
+from pytest_enclave.engine.docker.images import Images
+from pytest_enclave.engine.docker.limits import problems_of
+from pytest_enclave.engine.docker.networks import NetworkPlan
+from pytest_enclave.engine.docker.site import DockerSite, SitePlan
+from pytest_enclave.engine.docker.subnets import POOLS
+from pytest_enclave.engine.docker.translation import translate
+from pytest_enclave.engine.http import HttpClient
+from pytest_enclave.engine.protocol import Clock, EnclaveId, Probe, PullPolicy, ServiceSpec
+from pytest_enclave.errors import Problem
+from pytest_enclave.plan.events import Emit
+from pytest_enclave.plan.facts import Capacity
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+REMOVAL_CALL = 15.0
+"""Seconds that one call may take while an enclave is removed."""
+
+
+class DockerEngine:
+    """Services as containers. Nothing is asked of the engine before the first method is called.
+
+    `host` is where users say it is, else it is looked for (`discovery`) by `environ`. `mirror` is a prefix tried
+    first for images that name no registry; a pull that stands still for `stall` seconds is given up. `pools` are
+    the address ranges that enclaves' networks are cut from; without `egress` they have no way out.
+    `publish` and `bind_mounts` force how services are reached and how artifacts get there; None: what works.
+    """
+
+    name = "docker"
+
+    def __init__(
+        self,
+        host: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        *,
+        mirror: str = "",
+        stall: float = 60.0,
+        pools: Sequence[IPv4Network] = POOLS,
+        egress: bool = True,
+        publish: bool | None = None,
+        bind_mounts: bool | None = None,
+    ) -> None:
+        self._host = host
+        self._environ = dict(os.environ if environ is None else environ)
+        self._mirror = mirror
+        self._stall = stall
+        self._network = partial(NetworkPlan, pools=pools, egress=egress, publish=publish)
+        self._bind_mounts = bind_mounts
+        self._clock = RealClock()
+        self._http = HttpClient()
+        self._lock = threading.RLock()
+        self._found: Found | None = None
+        self._client: APIClient | None = None
+        self._remover: APIClient | None = None
+        self._info: Mapping[str, object] | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """The machine's own."""
+        return self._clock
+
+    def probe(self) -> Probe:
+        """Where the engine is. Starts nothing. Raises EngineUnavailable, with all that was tried."""
+        return self._find().probe
+
+    def local_images(self, references: Iterable[str]) -> Mapping[str, str | None]:
+        """The ID of each image the engine has, None for one it does not have."""
+        return self._images().local(references)
+
+    def resolve_images(self, references: Iterable[str], policy: PullPolicy, emit: Emit) -> Mapping[str, str | Problem]:
+        """Have every image there, four at a time: its ID, or why it cannot be had."""
+        return self._images().resolve(references, policy, emit)
+
+    def capacity(self) -> Capacity:
+        """All CPU and memory of the engine's machine, whatever else runs there."""
+        info = self._information()
+        return Capacity(int(str(info["NCPU"])) * 1000, int(str(info["MemTotal"])) // MEGABYTE)
+
+    def check(self, spec: ServiceSpec) -> Sequence[Problem]:
+        """What of this service the engine cannot do: warnings and errors, with a remedy."""
+        return problems_of(spec, self.capacity())
+
+    def open(self, enclave: EnclaveId) -> DockerSite:
+        """A new, empty enclave; its network is made in the background."""
+        plan = SitePlan(self._network(self._find().probe.endpoint), self._binds(), self.capacity())
+        return DockerSite(self._connected(), enclave, plan, self._http, self._removing)
+
+    def close(self) -> None:
+        """Let go of connections. The engine is not used afterwards."""
+        self._http.close()
+        with self._lock:
+            for client in (self._client, self._remover):
+                if client is not None:
+                    client.close()
+
+    def _find(self) -> Found:
+        with self._lock:
+            if self._found is None:
+                self._found = find_engine(self._host, self._environ)
+            return self._found
+
+    def _connected(self) -> APIClient:
+        with self._lock:
+            if self._client is None:
+                self._client = connect(self._find(), self._environ)
+            return self._client
+
+    def _removing(self) -> APIClient:
+        """A client whose calls end soon: a removal must not hang."""
+        with self._lock:
+            if self._remover is None:
+                self._remover = connect(self._find(), self._environ, timeout=REMOVAL_CALL)
+            return self._remover
+
+    def _images(self) -> Images:
+        return Images(self._connected(), self._mirror, self._stall)
+
+    def _information(self) -> Mapping[str, object]:
+        client = self._connected()
+        with self._lock:
+            if self._info is None:
+                with translate("cannot ask the Docker engine about itself"):
+                    self._info = client.info()
+            return self._info
+
+    def _binds(self) -> bool:
+        """Whether artifacts may be bind-mounted.
+
+        Not where the engine is another machine; nor with SELinux, where services could not read our files unless
+        these were relabelled, which is not ours to do.
+        """
+        if self._bind_mounts is not None:
+            return self._bind_mounts
+        options = self._information().get("SecurityOptions") or []
+        confined = any("selinux" in str(option) for option in options) if isinstance(options, list) else False
+        return self._find().probe.endpoint.startswith("unix://") and not confined

@@ -1,0 +1,125 @@
+"""Following the engine's events, so that a service's end is known at once and knowing costs no call.
+
+While the stream is lost, whoever asks for a state gets it from the engine itself; a new stream is opened meanwhile,
+and all states are asked for once when it is there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pytest_enclave.engine.docker import labels
+from pytest_enclave.engine.docker.states import EVENTS, ContainerState, States, removed
+from pytest_enclave.engine.docker.translation import Refused, translate
+from pytest_enclave.engine.protocol import Exit
+from pytest_enclave.errors import EngineError
+from pytest_enclave.plan.facts import Status
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+RECONNECT = 0.2
+"""Seconds between two tries to follow again."""
+
+POLL = 0.2
+"""Seconds between two questions while nothing is followed."""
+
+
+class Follower:
+    """Keeps the states of an enclave's containers, in a thread of its own."""
+
+    def __init__(self, client: APIClient, enclave: str) -> None:
+        self.states = States()
+        self._client = client
+        self._filter = {**labels.of_enclave(enclave), "type": ["container"], "event": list(EVENTS)}
+        self._following = threading.Event()
+        self._closed = threading.Event()
+        self._stream: Any = None
+        self._thread = threading.Thread(target=self._run, name=f"events of {enclave}", daemon=True)
+        self._thread.start()
+
+    def state(self, container: str) -> ContainerState | None:
+        """What the container does; None if it is not known. Costs no call while events are followed."""
+        if not self._following.is_set():
+            self.refresh(container)
+        return self.states.get(container)
+
+    def wait(
+        self, container: str, until: Callable[[ContainerState | None], bool], timeout: float
+    ) -> ContainerState | None:
+        """The state once it is as wanted, or else at the end of the timeout (seconds), or of the enclave."""
+        remaining = timeout
+        while not self._following.is_set() and not self._closed.is_set() and remaining > 0:
+            if until(state := self.state(container)):
+                return state
+            self._following.wait(min(POLL, remaining))
+            remaining -= POLL
+        return self.states.wait(container, lambda state: until(state) or self._closed.is_set(), max(0.0, remaining))
+
+    def refresh(self, container: str) -> None:
+        """Ask the engine what the container does. Raises EngineError where the engine does not answer."""
+        known = self.states.get(container)
+        if known is None or known.gone:
+            return
+        try:
+            with translate("cannot inspect a service's container"):
+                reported = self._client.inspect_container(container)["State"]
+        except Refused:
+            self.states.put(container, removed(known))
+            return
+        self.states.put(container, self._as_reported(container, known, reported))
+
+    def closing(self, timeout: float) -> bool:
+        """Let time pass (seconds), but not beyond the end of the enclave; whether that has come."""
+        return self._closed.wait(timeout)
+
+    def close(self) -> None:
+        """End the thread. States stay as they are."""
+        self._closed.set()
+        self._hang_up()
+        self.states.wake()
+        self._thread.join(timeout=2)
+
+    def _as_reported(self, container: str, known: ContainerState, reported: dict[str, Any]) -> ContainerState:
+        if reported["Paused"] or reported["Running"]:
+            status = Status.PAUSED if reported["Paused"] else Status.RUNNING
+            begun = known.starts + (known.status in (Status.STOPPED, Status.EXITED))
+            return ContainerState(known.image, known.ip_address, status, starts=begun)
+        if reported["Status"] == "created":
+            return known
+        ran_out = bool(reported["OOMKilled"]) or known.memory_ran_out
+        if known.exit == Exit(reported["ExitCode"], ran_out):
+            return known
+        return self.states.ended(container, known, reported["ExitCode"], ran_out)
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            with suppress(EngineError):
+                self._follow()
+            self._following.clear()
+            self._closed.wait(RECONNECT)
+
+    def _follow(self) -> None:
+        with translate("cannot follow the engine's events"):
+            self._stream = self._client.events(filters=self._filter, decode=True)
+            if self._closed.is_set():
+                self._hang_up()
+                return
+            for container in self.states.known():
+                self.refresh(container)
+            self._following.set()
+            self.states.wake()
+            for event in self._stream:
+                self.states.apply(event)
+
+    def _hang_up(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            try:
+                stream.close()
+            except Exception:
+                # The stream may end by itself at the same moment; the SDK then stumbles over what is left of it.
+                return

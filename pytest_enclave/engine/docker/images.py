@@ -1,0 +1,104 @@
+"""Having images there: looked up on the engine, pulled if need be, and why one cannot be had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from pytest_enclave.engine.clock import RealClock
+from pytest_enclave.engine.docker.pull_failures import PullFailed, problem_of
+from pytest_enclave.engine.docker.pulling import Puller
+from pytest_enclave.engine.docker.translation import Refused, translate
+from pytest_enclave.engine.protocol import PullPolicy
+from pytest_enclave.errors import EngineError, Problem
+from pytest_enclave.plan.events import Emit, Warned
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+AT_A_TIME = 4
+"""Images that are pulled at the same time (behaviour.md §5.4)."""
+
+SIMILAR = 3
+"""Local images that are named when one is not found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The engine's images. `mirror` is a prefix that is tried in front of references that name no registry.
+
+    A pull that stands still for `stall` seconds is given up.
+    """
+
+    client: APIClient
+    mirror: str = ""
+    stall: float = 60.0
+
+    def digest(self, reference: str) -> str | None:
+        """The ID of the image, None where the engine does not have it. Raises EngineError."""
+        try:
+            with translate(f'cannot look up image "{reference}"'):
+                return str(self.client.inspect_image(reference)["Id"])  # type: ignore[no-untyped-call]
+        except Refused as refused:
+            if refused.status in (400, 404):
+                return None
+            raise
+
+    def local(self, references: Iterable[str]) -> Mapping[str, str | None]:
+        """The ID of each image, None for those that the engine does not have. Raises EngineError."""
+        wanted = list(dict.fromkeys(references))
+        return dict(zip(wanted, RealClock().map(self.digest, wanted, AT_A_TIME), strict=True))
+
+    def resolve(self, references: Iterable[str], policy: PullPolicy, emit: Emit) -> Mapping[str, str | Problem]:
+        """Have every image there: its ID, or why it cannot be had. Raises EngineError if the engine is lost."""
+        wanted = list(dict.fromkeys(references))
+        puller = Puller(self.client, self.mirror, self.stall, emit)
+        try:
+            found = RealClock().map(lambda reference: self._resolve(reference, policy, puller, emit), wanted, AT_A_TIME)
+        except BaseException:
+            puller.cancel()
+            raise
+        return dict(zip(wanted, found, strict=True))
+
+    def _resolve(self, reference: str, policy: PullPolicy, puller: Puller, emit: Emit) -> str | Problem:
+        local = self.digest(reference)
+        if policy is PullPolicy.NEVER or (policy is PullPolicy.MISSING and local):
+            return local or self._not_local(reference)
+        try:
+            puller.pull(reference)
+        except PullFailed as failed:
+            problem = problem_of(reference, failed, self.similar(reference))
+            if local is None:
+                return problem
+            emit(Warned(_stale(reference, problem)))
+        return self.digest(reference) or self._not_local(reference)
+
+    def similar(self, reference: str) -> list[str]:
+        """Local images with a name like that; none where the engine does not tell."""
+        try:
+            with translate("cannot list images"):
+                images = self.client.images()
+        except EngineError:
+            return []
+        tags = [tag for image in images for tag in image.get("RepoTags") or () if "<none>" not in tag]
+        return get_close_matches(reference, tags, SIMILAR, cutoff=0.6)
+
+    def _not_local(self, reference: str) -> Problem:
+        similar = self.similar(reference)
+        there = f"; the engine has {', '.join(similar)}" if similar else ""
+        return Problem(
+            f'image "{reference}" is not on the engine, and pulling is off{there}',
+            subject=reference,
+            remedy=f"`docker pull {reference}`, or let it be pulled when it is missing",
+        )
+
+
+def _stale(reference: str, problem: Problem) -> Problem:
+    return Problem(
+        f"{problem.message}; the image that the engine already has is used",
+        subject=reference,
+        remedy=problem.remedy,
+        severity="warning",
+    )

@@ -1,0 +1,113 @@
+"""What can be done to a live service, each until the engine's events tell that it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pytest_enclave.engine.docker.events import Follower
+from pytest_enclave.engine.docker.starting import CATCH_UP
+from pytest_enclave.engine.docker.states import ContainerState
+from pytest_enclave.engine.docker.translation import Refused, translate
+from pytest_enclave.engine.protocol import Action
+from pytest_enclave.errors import ServiceError
+from pytest_enclave.plan.facts import Status
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+GRACE = 1
+"""Seconds between asking a service to stop (SIGTERM, or the image's own stop signal) and killing it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """Acts on the containers of one enclave. What a service already is, it stays."""
+
+    client: APIClient
+    follower: Follower
+
+    def act(self, name: str, container: str, action: Action) -> None:
+        """Do it. Raises ServiceError where the service's state does not allow it, EngineError for others."""
+        state = self.follower.state(container)
+        if state is None or state.gone:
+            raise ServiceError(f'service "{name}" was removed by somebody else', service=name)
+        deeds: Mapping[Action, Callable[[str, ContainerState], None]] = {
+            Action.START: self._start,
+            Action.STOP: self._stop,
+            Action.KILL: self._kill,
+            Action.PAUSE: self._pause,
+            Action.RESUME: self._resume,
+        }
+        if action in (Action.PAUSE, Action.RESUME) and not _lives(state):
+            raise ServiceError(f'service "{name}" does not run', service=name)
+        try:
+            deeds[action](container, state)
+        except Refused as refused:
+            raise ServiceError(
+                f'service "{name}": {action.value} failed: {refused.explanation}', service=name
+            ) from refused
+
+    def remove(self, container: str) -> None:
+        """Remove the container, its log and its unnamed volumes; none being there is no error."""
+        try:
+            with translate("cannot remove the service's container"):
+                self.client.remove_container(container, force=True, v=True)
+        except Refused as refused:
+            if refused.status != 404 and "already in progress" not in refused.explanation:
+                raise
+        self.follower.states.forget(container)
+
+    def _start(self, container: str, state: ContainerState) -> None:
+        if _lives(state):
+            return
+        with translate("start"):
+            self.client.start(container)
+        self._catch_up(container, lambda now: now.starts > state.starts)
+
+    def _stop(self, container: str, state: ContainerState) -> None:
+        self.follower.states.expect_stop(container)
+        if not _lives(state):
+            self.follower.states.put(container, replace(state, status=Status.STOPPED))
+            return
+        with translate("stop"):
+            if state.status is Status.PAUSED:
+                # What is frozen does not get the signal.
+                self.client.unpause(container)
+            self.client.stop(container, timeout=GRACE)
+        self._catch_up(container, lambda now: now.exit is not None)
+
+    def _kill(self, container: str, state: ContainerState) -> None:
+        if not _lives(state):
+            return
+        with translate("kill"):
+            if state.status is Status.PAUSED:
+                self.client.unpause(container)
+            self.client.kill(container)
+        self._catch_up(container, lambda now: now.exit is not None)
+
+    def _pause(self, container: str, state: ContainerState) -> None:
+        if state.status is Status.PAUSED:
+            return
+        with translate("pause"):
+            self.client.pause(container)
+        self._catch_up(container, lambda now: now.status is not Status.RUNNING)
+
+    def _resume(self, container: str, state: ContainerState) -> None:
+        if state.status is Status.RUNNING:
+            return
+        with translate("resume"):
+            self.client.unpause(container)
+        self._catch_up(container, lambda now: now.status is not Status.PAUSED)
+
+    def _catch_up(self, container: str, done: Callable[[ContainerState], bool]) -> None:
+        """Wait until events tell that it is done; if they do not, ask."""
+        state = self.follower.wait(container, lambda now: now is None or done(now), CATCH_UP)
+        if state is not None and not done(state):
+            self.follower.refresh(container)
+
+
+def _lives(state: ContainerState) -> bool:
+    """Whether there is a process, if only a frozen one."""
+    return state.status in (Status.RUNNING, Status.PAUSED)

@@ -1,0 +1,153 @@
+"""An enclave's network: a bridge of its own, whose addresses are given out here.
+
+Making one takes the engine a tenth of a second, so it begins in a thread as soon as the enclave is opened.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from pytest_enclave.engine.docker import labels
+from pytest_enclave.engine.docker.reachability import Reach, is_own_address, join, published_reach
+from pytest_enclave.engine.docker.subnets import POOLS, free_subnets, routed_here
+from pytest_enclave.engine.docker.translation import Refused, translate
+from pytest_enclave.errors import EngineError
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+ATTEMPTS = 8
+"""How many subnets are tried when others take them first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network that exists: its name, its subnet, and how services on it are reached from here."""
+
+    name: str
+    subnet: IPv4Network
+    reach: Reach
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPlan:
+    """How networks are made: from which pools, with a way out of the enclave or none, reached how.
+
+    `publish` forces published ports (True) or direct addresses (False); None finds out what works.
+    """
+
+    endpoint: str
+    pools: Sequence[IPv4Network] = POOLS
+    egress: bool = True
+    publish: bool | None = None
+
+
+class EnclaveNetwork:
+    """The network of one enclave, made in the background, and the addresses on it."""
+
+    def __init__(self, client: APIClient, enclave: str, marks: Mapping[str, str], plan: NetworkPlan) -> None:
+        self._client = client
+        self._name = enclave
+        self._marks = dict(marks)
+        self._plan = plan
+        self._made: Future[Network] = Future()
+        self._lock = threading.Lock()
+        self._addresses: dict[str, str] = {}
+        threading.Thread(target=self._run, name=f"network of {enclave}", daemon=True).start()
+
+    def ready(self) -> Network:
+        """The network, waited for if need be. Raises EngineError if it cannot be made."""
+        return self._made.result()
+
+    def settled(self, timeout: float) -> bool:
+        """Wait until the making of it is over, well or ill; whether it is (seconds)."""
+        done = threading.Event()
+        self._made.add_done_callback(lambda _: done.set())
+        return done.wait(timeout)
+
+    def address(self, service: str) -> str:
+        """A service's address: the next free one at first, the same ever after. Raises EngineError."""
+        subnet = self.ready().subnet
+        with self._lock:
+            if service not in self._addresses:
+                # The first address is the gateway's, the last one ours if we join the network.
+                offset = len(self._addresses) + 2
+                if offset >= subnet.num_addresses - 2:
+                    raise EngineError(
+                        f"an enclave has room for {subnet.num_addresses - 4} services, and no address is left"
+                    )
+                self._addresses[service] = str(subnet[offset])
+            return self._addresses[service]
+
+    def _run(self) -> None:
+        try:
+            self._made.set_result(self._make())
+        except BaseException as error:
+            self._made.set_exception(error)
+
+    def _make(self) -> Network:
+        doing = "cannot create the enclave's network"
+        with translate(doing):
+            networks = self._client.networks()
+        taken = [*_subnets(networks), *routed_here()]
+        for subnet in islice(free_subnets(taken, random.randrange(1 << 16), self._plan.pools), ATTEMPTS):
+            try:
+                with translate(doing):
+                    self._create(subnet)
+            except Refused as refused:
+                if "overlap" not in refused.explanation:
+                    raise
+                continue
+            return Network(self._name, subnet, self._reach(subnet))
+        raise _no_room(networks)
+
+    def _create(self, subnet: IPv4Network) -> None:
+        from docker.types import IPAMConfig, IPAMPool
+
+        pool = IPAMPool(subnet=str(subnet), gateway=str(subnet[1]))
+        self._client.create_network(
+            self._name,
+            driver="bridge",
+            ipam=IPAMConfig(driver="default", pool_configs=[pool]),
+            check_duplicate=True,
+            internal=not self._plan.egress,
+            labels=self._marks,
+        )
+
+    def _reach(self, subnet: IPv4Network) -> Reach:
+        published = published_reach(self._plan.endpoint)
+        if self._plan.publish is not None:
+            return published if self._plan.publish else Reach(direct=True)
+        if is_own_address(str(subnet[1])) or join(self._client, self._name, str(subnet[-2])):
+            return Reach(direct=True)
+        return published
+
+
+def _subnets(networks: Sequence[Mapping[str, object]]) -> list[IPv4Network]:
+    """The IPv4 subnets of the engine's networks."""
+    subnets = []
+    for network in networks:
+        ipam = network.get("IPAM")
+        pools = (ipam.get("Config") if isinstance(ipam, dict) else None) or []
+        subnets += [IPv4Network(pool["Subnet"]) for pool in pools if "." in pool.get("Subnet", "")]
+    return subnets
+
+
+def _no_room(networks: Sequence[Mapping[str, object]]) -> EngineError:
+    """Why no subnet is left, and what to do: mostly it is networks that were never removed."""
+    ours = [network for network in networks if labels.ENCLAVE in (network.get("Labels") or {})]  # type: ignore[operator]
+    message = f"no address range is left for the enclave's network: this engine has {len(networks)} networks"
+    if ours:
+        message += f", {len(ours)} of them of enclaves"
+    return EngineError(
+        message,
+        remedy=f"remove unused ones: `docker network prune --filter label={labels.ENCLAVE}`, "
+        "or leave out the filter for all",
+    )

@@ -1,0 +1,130 @@
+"""Removing everything of an enclave, found by its label, so that nothing is missed that was made in the meantime."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_enclave.engine.clock import RealClock
+from pytest_enclave.engine.docker import labels
+from pytest_enclave.engine.docker.discovery import DEFAULT_SOCKET
+from pytest_enclave.engine.docker.translation import Refused, translate
+from pytest_enclave.engine.protocol import Leak
+from pytest_enclave.errors import EngineError
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+AT_A_TIME = 16
+
+ROUNDS = 10
+"""How often what is left is looked for again."""
+
+PAUSE = 0.1
+"""Seconds between two looks."""
+
+
+def remove_enclave(client: APIClient, endpoint: str, enclave: str, deadline: float) -> list[Leak]:
+    """Remove the enclave's containers, then its volumes and its network; what is left at the deadline.
+
+    `deadline` is in monotonic seconds; calls that then go on end with the client's own timeout.
+    """
+    docker = "docker" if endpoint == f"unix://{DEFAULT_SOCKET}" else f"docker -H {endpoint}"
+    removal = _Removal(client, docker, labels.of_enclave(enclave), deadline)
+    try:
+        return removal.run()
+    except EngineError as error:
+        # Not even a list is to be had, so the command that finds them by label has to do.
+        found = f"{docker} ps -aq --filter label={labels.ENCLAVE}={enclave}"
+        command = f"{found} | xargs -r {docker} rm -fv; {docker} network rm {enclave}"
+        return [Leak("enclave", enclave, error.message, command)]
+
+
+class _Removal:
+    def __init__(self, client: APIClient, docker: str, mine: Mapping[str, list[str]], deadline: float) -> None:
+        self._client = client
+        self._docker = docker
+        self._mine = dict(mine)
+        self._deadline = deadline
+
+    def run(self) -> list[Leak]:
+        containers = self._until_none(self._containers, self._remove_container)
+        leaks = [self._leak("container", "rm -fv", name, reason) for name, reason in containers]
+        volumes = self._until_none(self._volumes, self._remove_volume)
+        leaks += [self._leak("volume", "volume rm -f", name, reason) for name, reason in volumes]
+        networks = self._until_none(self._networks, self._remove_network)
+        leaks += [self._leak("network", "network rm", name, reason) for name, reason in networks]
+        return leaks
+
+    def _until_none(self, find: Callable[[], list[str]], remove: Callable[[str], None]) -> list[tuple[str, str]]:
+        """Remove what is found until nothing is; what is left, and why."""
+        reasons: dict[str, str] = {}
+
+        def attempt(name: str) -> None:
+            try:
+                if time.monotonic() < self._deadline:
+                    remove(name)
+            except EngineError as error:
+                reasons[name] = error.message
+
+        for round_ in range(ROUNDS):
+            left = find()
+            if not left or time.monotonic() >= self._deadline:
+                break
+            if round_:
+                time.sleep(PAUSE)
+            _in_parallel(attempt, left)
+        else:
+            left = find()
+        return [(name, reasons.get(name, "there was no time left")) for name in left]
+
+    def _containers(self) -> list[str]:
+        with translate("cannot list the enclave's containers"):
+            found: Sequence[Any] = self._client.containers(all=True, filters=self._mine)
+        return [container["Names"][0].lstrip("/") if container["Names"] else container["Id"] for container in found]
+
+    def _remove_container(self, name: str) -> None:
+        with translate("cannot remove the container"):
+            self._client.remove_container(name, force=True, v=True)
+
+    def _volumes(self) -> list[str]:
+        with translate("cannot list the enclave's volumes"):
+            found = self._client.volumes(filters=self._mine)
+        return [volume["Name"] for volume in found["Volumes"] or []]
+
+    def _remove_volume(self, name: str) -> None:
+        with translate("cannot remove the volume"):
+            self._client.remove_volume(name, force=True)
+
+    def _networks(self) -> list[str]:
+        with translate("cannot list the enclave's networks"):
+            return [network["Id"] for network in self._client.networks(filters=self._mine)]
+
+    def _remove_network(self, network: str) -> None:
+        try:
+            with translate("cannot remove the network"):
+                self._client.remove_network(network)
+        except Refused as refused:
+            if "active endpoints" not in refused.explanation:
+                raise
+            self._disconnect_all(network)
+
+    def _disconnect_all(self, network: str) -> None:
+        """Take out what others put in: the test process's own container, or one of a curious user."""
+        with translate("cannot disconnect a container from the network"):
+            for container in self._client.inspect_network(network)["Containers"]:
+                self._client.disconnect_container_from_network(container, network, force=True)
+            self._client.remove_network(network)
+
+    def _leak(self, kind: str, command: str, name: str, reason: str) -> Leak:
+        return Leak(kind, name, reason, f"{self._docker} {command} {name}")
+
+
+def _in_parallel(work: Callable[[str], None], names: Sequence[str]) -> None:
+    try:
+        RealClock().map(work, names, AT_A_TIME)
+    except RuntimeError:
+        # At the interpreter's exit no more threads are to be had.
+        for name in names:
+            work(name)

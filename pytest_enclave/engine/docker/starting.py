@@ -1,0 +1,118 @@
+"""Bringing one service up: create its container, start it, and leave nothing behind if that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_enclave.engine.docker import labels
+from pytest_enclave.engine.docker.artifacts import ArtifactMounts
+from pytest_enclave.engine.docker.containers import container_config, container_name
+from pytest_enclave.engine.docker.events import Follower
+from pytest_enclave.engine.docker.gate import Gate
+from pytest_enclave.engine.docker.networks import Network
+from pytest_enclave.engine.docker.states import ContainerState
+from pytest_enclave.engine.docker.translation import Refused, translate
+from pytest_enclave.engine.protocol import ServiceSpec
+from pytest_enclave.errors import EnclaveError, EngineError, ImageUnavailable, ServiceError
+from pytest_enclave.plan.facts import Capacity
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+CATCH_UP = 2.0
+"""Seconds that the event of what was just done may take to arrive, before the engine is asked instead."""
+
+INVISIBLE = ("bind source path does not exist", "mounts denied", "path is not shared")
+"""What engines say about a directory that they do not see, or may not mount."""
+
+PORT_TAKEN = ("port is already allocated", "address already in use", "ports are not available")
+"""What engines say about a port that cannot be published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """All that services of one enclave are started with."""
+
+    client: APIClient
+    enclave: str
+    marks: Mapping[str, str]
+    mounts: ArtifactMounts
+    follower: Follower
+    gate: Gate
+    capacity: Capacity
+
+    def start(self, spec: ServiceSpec, image: str, network: Network, artifacts: Mapping[str, Path]) -> str:
+        """The ID of the service's container, which runs; `image` is its image's digest.
+
+        Raises ServiceError where the service is the reason that it does not, EngineError for others.
+        """
+        try:
+            return self._start(spec, image, network, artifacts)
+        except Refused as refused:
+            if self.mounts.binds and any(words in refused.explanation for words in INVISIBLE):
+                self.mounts.use_volumes()
+            elif spec.public_ports or not any(words in refused.explanation for words in PORT_TAKEN):
+                raise failure(spec, refused) from refused
+        # Either artifacts are now brought to the engine in volumes, or the engine chose a port for us that
+        # somebody else took at the same moment; it chooses another one.
+        try:
+            return self._start(spec, image, network, artifacts)
+        except Refused as refused:
+            raise failure(spec, refused) from refused
+
+    def _start(self, spec: ServiceSpec, image: str, network: Network, artifacts: Mapping[str, Path]) -> str:
+        mounts = self.mounts.mounts(spec.files, artifacts, spec.image)
+        marks = {**self.marks, labels.SERVICE: spec.name}
+        config = container_config(spec, network, mounts, marks, self.capacity)
+        name = container_name(self.enclave, spec.name)
+        self.gate.check()
+        with translate("cannot create its container"):
+            container: str = self.client.create_container_from_config(config, name)["Id"]  # type: ignore[no-untyped-call]
+        # Known before it starts: its end may be told before the call that starts it returns.
+        self.follower.states.put(container, ContainerState(image, spec.address.ip_address))
+        try:
+            self.gate.check()
+            with translate("cannot start its container"):
+                self.client.start(container)
+        except EnclaveError:
+            self._discard(container)
+            raise
+        self.catch_up(container, 0)
+        return container
+
+    def catch_up(self, container: str, starts: int) -> None:
+        """Wait until events tell of more starts than that."""
+        state = self.follower.wait(container, lambda it: it is None or it.starts > starts, CATCH_UP)
+        if state is not None and state.starts <= starts:
+            self.follower.refresh(container)
+
+    def _discard(self, container: str) -> None:
+        """Remove what did not start. It has written nothing: no process ever ran in it."""
+        self.follower.states.forget(container)
+        # What cannot be removed now is found by its label, and told of, when the enclave is closed.
+        with suppress(EngineError), translate("cannot remove the container"):
+            self.client.remove_container(container, force=True, v=True)
+
+
+def failure(spec: ServiceSpec, refused: Refused) -> EnclaveError:
+    """What it means that the engine refused to create or start the service's container."""
+    said = refused.explanation
+    if refused.status == 404 and "image" in said.lower():
+        return ImageUnavailable(f'image "{spec.image}" is not on the engine')
+    remedy = ""
+    if any(words in said for words in PORT_TAKEN):
+        ports = ", ".join(str(port.number) for port in spec.public_ports.values())
+        said = f"a port to publish ({ports}) is taken on the engine's machine" if ports else said
+        remedy = "stop what uses it, or choose another number in `public_ports`"
+    elif "executable file not found" in said or "no such file or directory" in said:
+        said = f"its command is not in the image: {said}"
+        remedy = f'is that program in "{spec.image}"? See its entrypoint and cmd'
+    elif "not a directory" in said:
+        said = f"files artifacts are directories, and the image has a file at a mount path: {said}"
+    elif "permission denied" in said:
+        said = f"its command may not be executed: {said}"
+    return ServiceError(f'service "{spec.name}" did not start: {said}', service=spec.name, remedy=remedy)

@@ -1,0 +1,136 @@
+"""What each container of an enclave is doing, as its events tell.
+
+Values only change here by `apply` (an event) or `put` (what the engine said when it was asked). Whoever waits for a
+change is woken at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pytest_enclave.engine.protocol import Exit
+from pytest_enclave.plan.facts import ServiceFact, Status
+
+EVENTS = ("start", "die", "oom", "pause", "unpause", "destroy")
+"""The events that change a container's state."""
+
+KILLED = 128 + 9
+"""The exit code of a process that was killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """A container: its image's digest and its address; what its process does, and how it ended.
+
+    `starts` counts its starts, so that one can wait for the next; `memory_ran_out` is since the last of them.
+    One that is `gone` was removed by somebody else.
+    """
+
+    image: str
+    ip_address: str
+    status: Status = Status.STOPPED
+    exit: Exit | None = None
+    starts: int = 0
+    memory_ran_out: bool = False
+    gone: bool = False
+
+
+class States:
+    """The states of containers by their ID. Containers never made known by `put` are ignored."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._states: dict[str, ContainerState] = {}
+        self._stopping: set[str] = set()
+
+    def put(self, container: str, state: ContainerState) -> None:
+        """Make a container known, or say what is true of it now."""
+        with self._changed:
+            self._states[container] = state
+            self._changed.notify_all()
+
+    def forget(self, container: str) -> None:
+        """The container was removed, as it should be."""
+        with self._changed:
+            self._states.pop(container, None)
+            self._changed.notify_all()
+
+    def get(self, container: str) -> ContainerState | None:
+        """The container's state, None if it is not known."""
+        return self._states.get(container)
+
+    def known(self) -> tuple[str, ...]:
+        """All containers."""
+        with self._changed:
+            return tuple(self._states)
+
+    def expect_stop(self, container: str) -> None:
+        """Its next end is wanted: it will be stopped then, rather than exited."""
+        with self._changed:
+            self._stopping.add(container)
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """An event, as the engine has it."""
+        container = event["Actor"]["ID"]
+        with self._changed:
+            state = self._states.get(container)
+            if state is None:
+                return
+            self._states[container] = self._after(container, state, event)
+            self._changed.notify_all()
+
+    def wait(
+        self, container: str, until: Callable[[ContainerState | None], bool], timeout: float
+    ) -> ContainerState | None:
+        """The state once it is as wanted, or else at the end of the timeout (seconds)."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while not until(state := self._states.get(container)):
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or not self._changed.wait(remaining):
+                    return self._states.get(container)
+            return state
+
+    def wake(self) -> None:
+        """Let all who wait look again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def ended(self, container: str, state: ContainerState, code: int, memory_ran_out: bool) -> ContainerState:
+        """The state after its process ended."""
+        status = Status.STOPPED if container in self._stopping else Status.EXITED
+        return replace(state, status=status, exit=Exit(code, memory_ran_out), memory_ran_out=memory_ran_out)
+
+    def _after(self, container: str, state: ContainerState, event: Mapping[str, Any]) -> ContainerState:
+        action = event["Action"]
+        if action == "start":
+            self._stopping.discard(container)
+            started = replace(state, status=Status.RUNNING, exit=None, memory_ran_out=False)
+            return replace(started, starts=state.starts + 1)
+        if action == "die":
+            code = int(event["Actor"]["Attributes"].get("exitCode", 0))
+            return self.ended(container, state, code, state.memory_ran_out)
+        if action == "oom":
+            # On some kernels this comes after the end that it is the reason of.
+            late = replace(state.exit, out_of_memory=True) if state.exit else None
+            return replace(state, memory_ran_out=True, exit=late)
+        if action in ("pause", "unpause"):
+            return replace(state, status=Status.PAUSED if action == "pause" else Status.RUNNING)
+        if action == "destroy":
+            return removed(state)
+        return state
+
+
+def fact(state: ContainerState) -> ServiceFact:
+    """The state as the other rooms have it."""
+    code = state.exit.code if state.exit else None
+    return ServiceFact(state.status, state.image, state.ip_address, code)
+
+
+def removed(state: ContainerState) -> ContainerState:
+    """The state of a container that somebody else removed: whatever ran in it was killed."""
+    return replace(state, status=Status.EXITED, exit=state.exit or Exit(KILLED), gone=True)

@@ -1,0 +1,255 @@
+"""The seam between plans and whatever runs services.
+
+An engine sees resolved values only, never future references. Every method may be called from several threads.
+Methods raise the errors of `pytest_enclave.errors`; no engine's own exceptions pass this seam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from pytest_enclave.errors import EnclaveError, Problem
+from pytest_enclave.plan.events import Emit
+from pytest_enclave.plan.facts import Capacity, ServiceFact
+from pytest_enclave.plan.service import PortSpec
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class DeadlineExceeded(Exception):
+    """What was asked of a service took longer than the caller allows."""
+
+
+class NotReached(Exception):
+    """A service could not be talked to; the text says why in a few words (`connection refused`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What an engine is, in words for the header line: where it is, and why it was chosen."""
+
+    endpoint: str
+    why: str
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveId:
+    """An enclave's name, unique on the machine, and readable: it is part of every resource's name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a service is, seen from inside the enclave."""
+
+    hostname: str
+    ip_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a service's port is, seen from the test process."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """A service to start, all values resolved. CPU in millicores, memory in megabytes, None: no limit.
+
+    `files` maps a mount path to the artifact's name. Empty `entrypoint` and `cmd` mean the image's own.
+    """
+
+    name: str
+    image: str
+    address: Address
+    ports: Mapping[str, PortSpec] = field(default_factory=dict)
+    public_ports: Mapping[str, PortSpec] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    max_cpu: int | None = None
+    max_memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a service's process ended: its code (128 + signal where one killed it), and whether memory ran out."""
+
+    code: int
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """What a command inside a service gave: exit code; stdout and stderr in the order they were written."""
+
+    code: int
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request to one of a service's ports. `endpoint` is path and query."""
+
+    method: str
+    endpoint: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """The response: status, headers, decoded body."""
+
+    code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line a service wrote: when (seconds since the epoch), and what."""
+
+    at: float
+    text: str
+
+
+class Action(Enum):
+    """What can be done to a live service."""
+
+    START = "start"
+    STOP = "stop"
+    KILL = "kill"
+    PAUSE = "pause"
+    RESUME = "resume"
+    REMOVE = "remove"
+
+
+class PullPolicy(Enum):
+    """When to ask the registry for an image."""
+
+    MISSING = "missing"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A resource that could not be removed: what it is, its name, why, and the exact command that removes it."""
+
+    kind: str
+    name: str
+    reason: str
+    command: str
+
+
+class Clock(Protocol):
+    """Time as the engine has it: real, or virtual in the simulated engine. Seconds."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch, on the clock that stamps log lines."""
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item], limit: int) -> list[Result]:
+        """The work done on every item, at most `limit` at a time; results in the items' order.
+
+        All are tried; if any raised, the first one's exception (in the items' order) is raised at the end.
+        """
+
+
+class Site(Protocol):
+    """One enclave on an engine."""
+
+    def observe(self) -> Mapping[str, ServiceFact]:
+        """Every live service by name, in one call to the engine or none."""
+
+    def reserve(self, name: str) -> Address:
+        """Hostname and address of a service, known before it starts and kept when it is replaced."""
+
+    def start(
+        self, specs: Sequence[ServiceSpec], artifacts: Mapping[str, Path], parallelism: int
+    ) -> Mapping[str, EnclaveError | None]:
+        """Start services, replacing live ones of the same name; per service None, or what went wrong.
+
+        `artifacts` maps each artifact's name to the directory that holds its files.
+        """
+
+    def act(self, name: str, action: Action) -> None:
+        """Do something to a live service. Removing gives its name free, and its log is gone; one that is not there is no error."""
+
+    def exec(self, name: str, command: Sequence[str], deadline: float | None) -> ExecResult:
+        """Run a command in a service. `deadline` is a `Clock.now()`.
+
+        Raises DeadlineExceeded, or NotReached where the service does not run. A missing binary is exit code 127, one
+        that may not be executed 126, with the reason as output.
+        """
+
+    def request(self, name: str, port: PortSpec, request: HttpRequest, deadline: float | None) -> HttpResponse:
+        """Ask a service over HTTP. Raises DeadlineExceeded or NotReached."""
+
+    def accepts(self, name: str, port: PortSpec) -> bool:
+        """Whether something accepts connections on the service's port right now (UDP: always)."""
+
+    def dial(self, name: str, port: PortSpec) -> Endpoint:
+        """Where the test process reaches the port."""
+
+    def read(self, name: str, path: str) -> Iterator[bytes]:
+        """A tar stream of a file or directory inside the service. Raises NotReached where there is none."""
+
+    def logs(self, name: str, since: float | None = None) -> Sequence[LogLine]:
+        """What the service has written since then (seconds since the epoch), oldest first."""
+
+    def exit_of(self, name: str) -> Exit | None:
+        """How the service's process ended, or None while it lives. Cheap: known from events."""
+
+    def pause(self, seconds: float, watching: str | None = None) -> Exit | None:
+        """Let time pass; return early, with the exit, as soon as the watched service ends."""
+
+    def close(self) -> Sequence[Leak]:
+        """Remove everything this enclave has on the engine; returns what could not be removed. May be called again."""
+
+
+class Engine(Protocol):
+    """Something that can run services."""
+
+    @property
+    def name(self) -> str:
+        """As `--enclave-engine` has it."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time that waits are measured in."""
+
+    def probe(self) -> Probe:
+        """Where the engine is. Starts nothing. Raises EngineUnavailable, with all that was tried."""
+
+    def local_images(self, references: Iterable[str]) -> Mapping[str, str | None]:
+        """The digest of each image the engine has, None for one it does not have."""
+
+    def resolve_images(self, references: Iterable[str], policy: PullPolicy, emit: Emit) -> Mapping[str, str | Problem]:
+        """Have every image there, in parallel: its digest, or why it cannot be had."""
+
+    def capacity(self) -> Capacity | None:
+        """What services can be given in all, None where that is not known."""
+
+    def check(self, spec: ServiceSpec) -> Sequence[Problem]:
+        """What of this service the engine cannot do: warnings and errors, with a remedy."""
+
+    def open(self, enclave: EnclaveId) -> Site:
+        """A new, empty enclave."""
+
+    def close(self) -> None:
+        """Let go of connections and threads. The engine is not used afterwards."""

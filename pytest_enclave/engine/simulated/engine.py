@@ -1,0 +1,102 @@
+"""An engine that runs nothing: services, answers and time are those of a script."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+
+from pytest_enclave.engine.protocol import EnclaveId, Probe, PullPolicy, ServiceSpec
+from pytest_enclave.engine.simulated.clock import VirtualClock
+from pytest_enclave.engine.simulated.script import Script
+from pytest_enclave.engine.simulated.site import SimulatedSite
+from pytest_enclave.errors import EngineUnavailable, Problem
+from pytest_enclave.plan.events import Emit, ImageProgress
+from pytest_enclave.plan.facts import Capacity
+
+
+class SimulatedEngine:
+    """An `Engine` without containers, in virtual time; by default everything exists, answers and succeeds.
+
+    `sites` are the enclaves opened so far, by name, for a look at what they were asked.
+    """
+
+    def __init__(self, script: Script | None = None) -> None:
+        self.sites: dict[str, SimulatedSite] = {}
+        self._script = script or Script()
+        self._clock = VirtualClock()
+        self._lock = threading.Lock()
+        self._pulled: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        """`simulated`."""
+        return "simulated"
+
+    @property
+    def clock(self) -> VirtualClock:
+        """The virtual time of all this engine's enclaves."""
+        return self._clock
+
+    def probe(self) -> Probe:
+        """This process. Raises EngineUnavailable where the script says so."""
+        if self._script.outage is not None:
+            raise EngineUnavailable(
+                "the simulated engine is scripted to be unavailable", tried=[(self.name, self._script.outage)]
+            )
+        return Probe(endpoint="in this process", why="it needs nothing")
+
+    def local_images(self, references: Iterable[str]) -> Mapping[str, str | None]:
+        """The digest of each image; None for those missing, or not local and not pulled yet."""
+        return {reference: self._local(reference) for reference in references}
+
+    def resolve_images(
+        self, references: Iterable[str], policy: PullPolicy, emit: Emit
+    ) -> Mapping[str, str | Problem]:
+        """Have every image there, all at once in virtual time; only pulls take some."""
+        wanted = list(dict.fromkeys(references))
+        resolved = self._clock.map(
+            lambda reference: self._resolve(reference, policy, emit), wanted, limit=max(1, len(wanted))
+        )
+        return dict(zip(wanted, resolved, strict=True))
+
+    def capacity(self) -> Capacity | None:
+        """What services can be given in all, as scripted: 8 CPUs and 16 GB where nothing else is said."""
+        return self._script.limits
+
+    def check(self, spec: ServiceSpec) -> Sequence[Problem]:
+        """The problems that the script has for this service."""
+        return self._script.behaviour_of(spec.name).problems
+
+    def open(self, enclave: EnclaveId) -> SimulatedSite:
+        """A new, empty enclave."""
+        site = SimulatedSite(enclave, self._clock, self._script)
+        with self._lock:
+            self.sites[enclave.name] = site
+        return site
+
+    def close(self) -> None:
+        """Nothing to let go of: `sites` stay to be looked at."""
+
+    def _local(self, reference: str) -> str | None:
+        image = self._script.image_of(reference)
+        with self._lock:
+            return image.digest if image.local or reference in self._pulled else None
+
+    def _resolve(self, reference: str, policy: PullPolicy, emit: Emit) -> str | Problem:
+        local = self._local(reference)
+        if local is not None and policy is not PullPolicy.ALWAYS:
+            return local
+        image = self._script.image_of(reference)
+        reason = "not local, and not to be pulled" if policy is PullPolicy.NEVER else image.missing
+        if reason is not None:
+            return Problem(
+                f"image `{reference}` cannot be had: {reason}",
+                subject=f"image `{reference}`",
+                remedy="correct its name, or let the script of the simulated engine have it",
+            )
+        emit(ImageProgress(reference, current=0, total=0))
+        self._clock.advance(self._script.times.pull if image.pull_takes is None else image.pull_takes)
+        with self._lock:
+            self._pulled.add(reference)
+        emit(ImageProgress(reference, current=0, total=0, done=True))
+        return image.digest

@@ -1,0 +1,95 @@
+"""What a test demands: its markers, laid over the options, over the nearest package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_enclave.enclave.sharing import Demand
+    from pytest_enclave.face.options import Settings
+
+MARKER = (
+    "enclave(package=None, *, args=None, main=None, share=None, isolate=False): the environment a test needs. `package` is "
+    "a path relative to the test's file; tests that name the same package and arguments share one enclave, those with the "
+    "same share=NAME share that one, isolate=True gives a test a fresh one."
+)
+_KEYWORDS = ("package", "args", "main", "share", "isolate")
+
+
+def check_markers(item: pytest.Item) -> None:
+    """Raise pytest.UsageError where a marker is used wrongly."""
+    marked = _merged(item)
+    if marked.get("share") and marked.get("isolate"):
+        raise pytest.UsageError(f"{item.nodeid}: a test cannot both share an enclave and be isolated from all others")
+
+
+def _merged(item: pytest.Item) -> dict[str, Any]:
+    """The markers of a test, outermost first, so that inner ones win argument by argument."""
+    merged: dict[str, Any] = {}
+    for marker in reversed(list(item.iter_markers("enclave"))):
+        arguments = {**dict(zip(_KEYWORDS[:1], marker.args, strict=False)), **marker.kwargs}
+        if len(marker.args) > 1:
+            raise pytest.UsageError(f"{item.nodeid}: the marker enclave() takes one positional argument, the package")
+        unknown = [name for name in marker.kwargs if name not in _KEYWORDS]
+        if unknown:
+            raise pytest.UsageError(
+                f"{item.nodeid}: the marker enclave() takes no argument {unknown[0]!r}; it takes {', '.join(_KEYWORDS)}"
+            )
+        _check_types(item, arguments)
+        merged |= arguments
+    return merged
+
+
+def _check_types(item: pytest.Item, arguments: Mapping[str, Any]) -> None:
+    from pytest_enclave.package.package import Source
+
+    wanted: dict[str, tuple[tuple[type, ...], str]] = {
+        "package": ((str, Path, Source), "a path or a Source"),
+        "args": ((str, Mapping), "a dict, or JSON or YAML text"),
+        "main": ((str,), "the name of a function"),
+        "share": ((str,), "a name"),
+        "isolate": ((bool,), "True or False"),
+    }
+    for name, value in arguments.items():
+        types, words = wanted[name]
+        if value is not None and not isinstance(value, types):
+            raise pytest.UsageError(f"{item.nodeid}: enclave({name}={value!r}): {name} must be {words}")
+
+
+def demand_of(item: pytest.Item, settings: Settings) -> Demand:
+    """The demand of a test: marker over option over ini over the nearest `kurtosis.yml` above its file.
+
+    Raises PackageError where there is no package at all, or the arguments are no object.
+    """
+    from pytest_enclave.enclave.sharing import Demand
+    from pytest_enclave.errors import PackageError
+    from pytest_enclave.package.package import Source
+    from pytest_enclave.run.interpretation import Request
+
+    marked = _merged(item)
+    package: str | Path | Source | None = marked.get("package")
+    if isinstance(package, (str, Path)):
+        package = item.path.parent / package
+    package = package or settings.package or nearest_package(item.path.parent, item.config.rootpath)
+    if package is None:
+        raise PackageError(
+            f"{item.nodeid} asks for an enclave, and names no package",
+            remedy="name one with --enclave-package=PATH, @pytest.mark.enclave(PATH), or put a kurtosis.yml above the test",
+        )
+    args = marked.get("args")
+    request = Request.of(package, settings.args if args is None else args, marked.get("main") or settings.main)
+    return Demand(request, marked.get("share"), bool(marked.get("isolate")))
+
+
+def nearest_package(directory: Path, root: Path) -> Path | None:
+    """The nearest directory with a `kurtosis.yml`, from this one upwards, not above the root."""
+    for candidate in (directory, *directory.parents):
+        if (candidate / "kurtosis.yml").is_file():
+            return candidate
+        if candidate == root:
+            return None
+    return None

@@ -1,0 +1,59 @@
+"""A package named on the command line is a test item: its run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_enclave.face.demands import demand_of
+from pytest_enclave.face.session import SESSION
+
+
+def collect(file_path: Path, parent: pytest.Collector) -> PackageFile | None:
+    """The collector for a package's `kurtosis.yml`, or a `.star` file, that was named on the command line."""
+    if file_path.name != "kurtosis.yml" and file_path.suffix != ".star":
+        return None
+    named = {_path(parent.config, argument) for argument in parent.config.args}
+    of_directory = file_path.name == "kurtosis.yml" and file_path.parent in named
+    if file_path not in named and not of_directory:
+        return None
+    made: PackageFile = PackageFile.from_parent(parent, path=file_path)
+    return made
+
+
+def _path(config: pytest.Config, argument: str) -> Path:
+    return (config.invocation_params.dir / argument.split("::")[0]).resolve()
+
+
+class PackageFile(pytest.File):
+    """A package; it has one item."""
+
+    def collect(self) -> Iterator[PackageItem]:
+        """The item."""
+        package = self.path.parent if self.path.name == "kurtosis.yml" else self.path
+        item: PackageItem = PackageItem.from_parent(self, name="run")
+        item.add_marker(pytest.mark.enclave(package))
+        yield item
+
+
+class PackageItem(pytest.Item):
+    """The run of a package: it passes if the run ends well."""
+
+    def setup(self) -> None:
+        """Run the package, in the enclave that tests of the same package share.
+
+        Here and not in `runtest`, so that a failed check is told as FAILED and anything else as ERROR, as with fixtures.
+        """
+        session = self.config.stash[SESSION]
+        enclave, owner = session.obtain(demand_of(self, session.settings))
+        if not owner.reuse:
+            owner.release(enclave)
+
+    def runtest(self) -> None:
+        """Nothing is left to do: the run ended well."""
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """The package's file."""
+        return self.path, 0, f"{self.path.parent.name}: run"

@@ -1,0 +1,144 @@
+"""The options: each on the command line as `--enclave-*`, and in the ini file as `enclave_*`; the former wins."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: its name after `enclave`, help, default, and what it takes."""
+
+    name: str
+    help: str
+    default: str = ""
+    choices: tuple[str, ...] = ()
+    metavar: str = "VALUE"
+    is_flag: bool = False
+
+    @property
+    def flag(self) -> str:
+        """As written on the command line."""
+        return f"--enclave-{self.name.replace('_', '-')}"
+
+    @property
+    def ini(self) -> str:
+        """As written in the ini file."""
+        return f"enclave_{self.name}"
+
+
+OPTIONS = (
+    Option("package", "package to run: a directory with kurtosis.yml, or a .star file", metavar="PATH"),
+    Option("args", "arguments for the package: JSON, YAML, or @FILE with either", metavar="ARGS"),
+    Option("main", "main function of the package (default: run)", "run", metavar="NAME"),
+    Option("engine", "what services run on (default: auto)", "auto", ("auto", "docker", "simulated")),
+    Option("docker_host", "Docker engine to use, e.g. unix:///run/docker.sock", metavar="URL"),
+    Option("parallelism", "services that add_services starts side by side (default: 4)", "4", metavar="N"),
+    Option("pull", "when to pull images (default: missing)", "missing", ("missing", "always", "never")),
+    Option("image_mirror", "registry mirror, put in front of image names that have no registry", metavar="HOST/PATH"),
+    Option("timeout", "seconds that a whole run may take, 0 for no limit (default: 0)", "0", metavar="SECONDS"),
+    Option("interpret_timeout", "seconds that interpreting may take (default: 60)", "60", metavar="SECONDS"),
+    Option("unavailable", "what becomes of tests where no engine answers (default: fail)", "fail", ("fail", "skip")),
+    Option("no_cache", "reuse nothing: every test gets a new enclave, every instruction runs", is_flag=True),
+    Option("plan", "print the plan of every package that the selected tests need, and start nothing", is_flag=True),
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare all options."""
+    group = parser.getgroup("enclave", "environments as code (pytest-enclave)")
+    for option in OPTIONS:
+        how: dict[str, Any] = {"dest": option.ini, "help": option.help, "default": None}
+        if option.is_flag:
+            how["action"] = "store_true"
+        elif option.choices:
+            how["choices"] = option.choices
+        else:
+            how["metavar"] = option.metavar
+        group.addoption(option.flag, **how)
+        if option.is_flag:
+            parser.addini(option.ini, option.help, type="bool", default=False)
+        else:
+            parser.addini(option.ini, option.help, type="string", default="")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options as they hold, checked. Paths are absolute; times in seconds, None for no limit."""
+
+    package: Path | None
+    args: str | None
+    main: str
+    engine: str
+    docker_host: str | None
+    parallelism: int
+    pull: str
+    image_mirror: str | None
+    timeout: float | None
+    interpret_timeout: float | None
+    unavailable: str
+    no_cache: bool
+    plan: bool
+
+
+def settings_of(config: pytest.Config) -> Settings:
+    """Read the options. Raises pytest.UsageError, naming the option, where a value does not do."""
+    values = {option.name: _value(config, option) for option in OPTIONS}
+    return Settings(
+        package=_package(config),
+        args=values["args"] or None,
+        main=values["main"],
+        engine=values["engine"],
+        docker_host=values["docker_host"] or None,
+        parallelism=_whole_number("parallelism", values["parallelism"]),
+        pull=values["pull"],
+        image_mirror=values["image_mirror"] or None,
+        timeout=_seconds("timeout", values["timeout"]),
+        interpret_timeout=_seconds("interpret_timeout", values["interpret_timeout"]),
+        unavailable=values["unavailable"],
+        no_cache=bool(values["no_cache"]),
+        plan=bool(values["plan"]),
+    )
+
+
+def _value(config: pytest.Config, option: Option) -> Any:
+    given = config.getoption(option.ini)
+    value = given if given is not None else config.getini(option.ini)
+    if value is None or value == "":
+        return False if option.is_flag else option.default
+    if option.choices and value not in option.choices:
+        raise pytest.UsageError(f"{option.ini} = {value}: it takes one of {', '.join(option.choices)}")
+    return value
+
+
+def _package(config: pytest.Config) -> Path | None:
+    """From the command line relative to where pytest was called, from the ini file relative to that file."""
+    given = config.getoption("enclave_package")
+    if given:
+        return Path(os.path.normpath(config.invocation_params.dir / given))
+    written = config.getini("enclave_package")
+    if written:
+        base = config.inipath.parent if config.inipath is not None else config.rootpath
+        return Path(os.path.normpath(base / written))
+    return None
+
+
+def _whole_number(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise pytest.UsageError(f"--enclave-{name} takes a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def _seconds(name: str, text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise pytest.UsageError(f"--enclave-{name.replace('_', '-')} takes a number of seconds, not {text!r}")
+    return seconds or None

@@ -1,0 +1,42 @@
+"""`--enclave-plan`: print the plan of every package that the selected tests need, and start nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_enclave.face.demands import demand_of
+from pytest_enclave.face.items import PackageItem
+from pytest_enclave.face.session import EnclaveSession
+
+
+def print_plans(session: pytest.Session, enclaves: EnclaveSession) -> None:
+    """Interpret each package once per set of arguments. A package that cannot be interpreted fails the session."""
+    from pytest_enclave.errors import EnclaveError
+    from pytest_enclave.report.failure import render
+    from pytest_enclave.report.plan_text import render_plan
+
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    seen: set[str] = set()
+    for item in session.items:
+        if not needs_enclave(item):
+            continue
+        try:
+            request = demand_of(item, enclaves.settings).request
+            if request.key in seen:
+                continue
+            seen.add(request.key)
+            title, text = (
+                f"plan of {request.package}",
+                render_plan(enclaves.tools.interpretations.interpret(request, enclaves.tools.types)),
+            )
+        except EnclaveError as error:
+            session.testsfailed += 1
+            title, text = f"no plan for {item.nodeid}", str(render(error))
+        if reporter is not None:
+            reporter.section(title, sep="-")
+            reporter.write_line(text)
+
+
+def needs_enclave(item: pytest.Item) -> bool:
+    """Whether the test asks for an enclave by itself."""
+    return isinstance(item, PackageItem) or "enclave" in getattr(item, "fixturenames", ())

@@ -1,0 +1,74 @@
+"""`plan.add_service(name, config)`: one service, up and ready (behaviour.md §1.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pytest_enclave.errors import Problem
+from pytest_enclave.instructions.protocol import Context, Defaults, Result
+from pytest_enclave.instructions.service_checks import config_problems
+from pytest_enclave.instructions.service_object import config_text, service_object, service_values
+from pytest_enclave.instructions.starting import start_services
+from pytest_enclave.plan import checks
+from pytest_enclave.plan.footprint import Footprint, Replay
+from pytest_enclave.plan.instruction import Instruction
+from pytest_enclave.plan.parameters import Parameter
+from pytest_enclave.plan.service import ServiceConfig
+from pytest_enclave.plan.values import Struct, Value
+from pytest_enclave.plan.world import World
+
+
+class AddService(Defaults):
+    """Adds a service, or replaces the live one of that name, which keeps its address."""
+
+    name = "add_service"
+    parameters = (
+        Parameter("name", checks.NON_EMPTY_STRING, required=True),
+        Parameter("config", checks.instance("ServiceConfig"), required=True),
+    )
+
+    def returns(self, call: Instruction) -> Value:
+        """A `Service`."""
+        return service_object(call.get("name"), call.get("config"))
+
+    def configs(self, call: Instruction) -> Mapping[str, ServiceConfig]:
+        """The one service."""
+        return {call.get("name"): ServiceConfig.of(call.get("config"))}
+
+    def footprint(self, call: Instruction) -> Footprint:
+        """Makes the service; mounts its artifacts."""
+        return footprint_of({call.get("name"): call.get("config")})
+
+    def check(self, call: Instruction, world: World) -> tuple[World, Sequence[Problem]]:
+        """Names, ports, artifacts, resources."""
+        return check_services(call, self.configs(call), world)
+
+    def execute(self, call: Instruction, context: Context) -> Result:
+        """Start it, and wait for its ports and its ready condition."""
+        name, config = call.get("name"), call.get("config")
+        start_services(context, {name: ServiceConfig.of(config)})
+        address = context.site.reserve(name)
+        return Result(
+            f"service `{name}` is up at {address.ip_address}", service_values(name, address), services={name: config}
+        )
+
+
+def footprint_of(configs: Mapping[str, Struct]) -> Footprint:
+    """The footprint of an instruction that makes these services."""
+    return Footprint(
+        Replay.REPLACE,
+        services={name: config_text(config) for name, config in configs.items()},
+        mounts={name: frozenset(config.get("files", {}).values()) for name, config in configs.items()},
+        images=frozenset(config.fields["image"] for config in configs.values()),
+    )
+
+
+def check_services(
+    call: Instruction, configs: Mapping[str, ServiceConfig], world: World
+) -> tuple[World, Sequence[Problem]]:
+    """Every problem of every service; all of them exist afterwards, so that one mistake is told once."""
+    found: list[Problem] = []
+    for name, config in configs.items():
+        found += config_problems(call, name, config, world)
+        world = world.with_service(name, config, call.location)
+    return world, found

@@ -1,0 +1,144 @@
+"""Checks that several instructions share: services, ports and artifacts must exist where they are used."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from pytest_enclave.errors import Problem
+from pytest_enclave.plan.instruction import Instruction
+from pytest_enclave.plan.recipes import HttpRecipe, Recipe
+from pytest_enclave.plan.service import PORT_NAME, SERVICE_NAME, PortSpec, ServiceConfig
+from pytest_enclave.plan.world import World
+
+
+def problem(call: Instruction, subject: str, message: str, remedy: str = "", severity: str = "error") -> Problem:
+    """A problem at the call; `subject` names the service, port or artifact it is about."""
+    about = f'{call.name}("{subject}")' if subject else call.name
+    return Problem(message, call.location, about, remedy, severity)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A remedy naming the nearest of the known names, or all of them where none is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, 1)
+    if near:
+        return f"did you mean `{near[0]}`?"
+    return "known here: " + ", ".join(f"`{n}`" for n in names) if names else ""
+
+
+def unknown_service(call: Instruction, name: str, world: World) -> Problem | None:
+    """The problem where no service of that name exists at this point."""
+    if name in world.services:
+        return None
+    if name in world.removed:
+        return problem(call, name, f"service `{name}` does not exist any more: it is removed at {world.removed[name]}")
+    if name.startswith("{{kurtosis:"):
+        return problem(
+            call, "", "the service name is a value known only after execution", "pass the service's `name` instead"
+        )
+    return problem(call, name, f"service `{name}` does not exist at this point", did_you_mean(name, world.services))
+
+
+def recipe_problems(call: Instruction, service: str, recipe: Recipe, world: World) -> list[Problem]:
+    """What keeps a recipe from being carried out on a service: the service, or the port it names."""
+    missing = unknown_service(call, service, world)
+    if missing is not None:
+        return [missing]
+    ports = world.services[service].ports
+    if isinstance(recipe, HttpRecipe) and recipe.port_id not in ports:
+        return [
+            problem(call, service, f"service `{service}` has no port `{recipe.port_id}`", _known_ports(recipe, ports))
+        ]
+    return []
+
+
+def _known_ports(recipe: HttpRecipe, ports: Mapping[str, object]) -> str:
+    return did_you_mean(recipe.port_id, ports) or "it declares no ports: add one to its `ServiceConfig`"
+
+
+def missing_artifacts(call: Instruction, names: Iterable[str], world: World) -> Iterator[Problem]:
+    """A problem for each artifact that does not exist at this point."""
+    for name in sorted(set(names)):
+        if name not in world.artifacts:
+            yield problem(
+                call, name, f"files artifact `{name}` does not exist at this point", did_you_mean(name, world.artifacts)
+            )
+
+
+def duplicate_artifact(call: Instruction, name: str, world: World) -> list[Problem]:
+    """A problem where this plan has made an artifact of that name already."""
+    place = world.artifacts.get(name)
+    if place is None:
+        return []
+    return [problem(call, name, f"files artifact `{name}` is already made at {place}", "give one of them another name")]
+
+
+def config_problems(call: Instruction, name: str, config: ServiceConfig, world: World) -> Sequence[Problem]:
+    """Everything that is wrong with adding a service at this point of the plan (behaviour.md §5.3)."""
+    found: list[Problem] = []
+    if not re.fullmatch(SERVICE_NAME, name):
+        found.append(
+            problem(
+                call,
+                name,
+                f"`{name}` is no service name",
+                "use 1 to 63 lower-case letters, digits and `-`, beginning with a letter and not ending with `-` (RFC 1035)",
+            )
+        )
+    known = world.services.get(name)
+    if known is not None and known.added_at is not None:
+        found.append(
+            problem(
+                call, name, f"service `{name}` is already added at {known.added_at}", "give one of them another name"
+            )
+        )
+    found += _port_problems(call, name, config)
+    found += missing_artifacts(call, config.files.values(), world)
+    found += _capacity_problems(call, name, config, world)
+    ready = config.ready_conditions
+    if ready is not None and isinstance(ready.recipe, HttpRecipe) and ready.recipe.port_id not in config.ports:
+        found.append(
+            problem(
+                call,
+                name,
+                f"its ready condition asks port `{ready.recipe.port_id}`, which it does not declare",
+                _known_ports(ready.recipe, config.ports),
+            )
+        )
+    return found
+
+
+def _port_problems(call: Instruction, name: str, config: ServiceConfig) -> Iterator[Problem]:
+    for port_id in (*config.ports, *(p for p in config.public_ports if p not in config.ports)):
+        if not re.fullmatch(PORT_NAME, port_id):
+            yield problem(
+                call,
+                name,
+                f"`{port_id}` is no port name",
+                "use 1 to 15 lower-case letters, digits and `-`, beginning with a letter and not ending with `-`",
+            )
+    for ports, kind in ((config.ports, "port"), (config.public_ports, "public port")):
+        taken: dict[tuple[int, str], str] = {}
+        for port_id, port in ports.items():
+            other = taken.setdefault(_number(port), port_id)
+            if other != port_id:
+                number = f"{port.number}/{port.transport_protocol}"
+                yield problem(call, name, f"{kind} `{port_id}` is {number}, which `{other}` is already")
+
+
+def _number(port: PortSpec) -> tuple[int, str]:
+    return port.number, port.transport_protocol
+
+
+def _capacity_problems(call: Instruction, name: str, config: ServiceConfig, world: World) -> Iterator[Problem]:
+    if world.capacity is None:
+        return
+    wanted = (
+        ("CPU", "millicores", config.min_cpu, world.capacity.cpu),
+        ("memory", "megabytes", config.min_memory, world.capacity.memory),
+    )
+    for what, unit, least, left in wanted:
+        if least > left:
+            yield problem(call, name, f"it needs at least {least} {unit} of {what}, and {max(left, 0)} are left")

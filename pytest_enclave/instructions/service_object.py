@@ -1,0 +1,52 @@
+"""The `Service` value that scripts get: plain where the plan already knows, future references where it cannot."""
+
+from __future__ import annotations
+
+from pytest_enclave.engine.protocol import Address
+from pytest_enclave.golang.duration import parse, render
+from pytest_enclave.plan.canonical import without_descriptions
+from pytest_enclave.plan.futures import Future, producer_of_service
+from pytest_enclave.plan.service import field
+from pytest_enclave.plan.values import Struct, Value, to_canonical
+
+
+def service_object(name: str, config: Struct) -> Struct:
+    """`Service(name, hostname, ip_address, ports)` of a service with that config (behaviour.md §1.2)."""
+    producer = producer_of_service(name)
+    return Struct(
+        "Service",
+        {
+            "name": name,
+            "hostname": str(Future(producer, "hostname")),
+            "ip_address": str(Future(producer, "ip_address")),
+            "ports": {port_id: _port(name, port) for port_id, port in config.get("ports", {}).items()},
+        },
+    )
+
+
+def _port(service: str, spec: Struct) -> Struct:
+    fields: dict[str, Value] = {
+        "number": spec.fields["number"],
+        "transport_protocol": field(spec, "transport_protocol"),
+    }
+    application_protocol = spec.get("application_protocol")
+    if application_protocol is not None:
+        fields["application_protocol"] = application_protocol
+    wait = field(spec, "wait")
+    if wait is not None:
+        fields["wait"] = render(parse(wait))
+    if "url" in spec.fields:
+        fields["url"] = spec.fields["url"]
+    elif application_protocol:
+        fields["url"] = f"{application_protocol}://{service}:{spec.fields['number']}"
+    return Struct("PortSpec", fields)
+
+
+def service_values(name: str, address: Address) -> dict[str, dict[str, Value]]:
+    """What adding the service has produced: its hostname and address, under its own producer."""
+    return {producer_of_service(name): {"hostname": address.hostname, "ip_address": address.ip_address}}
+
+
+def config_text(config: Struct) -> str:
+    """The canonical text of a service's config: equal texts, equal services (but for what the text only names)."""
+    return to_canonical(without_descriptions(config))

@@ -1,0 +1,97 @@
+"""One attempt at an interpretation: a fresh machine, all modules evaluated in it, and the main function called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import starlark
+
+from pytest_enclave.errors import InterpretationError, PackageError
+from pytest_enclave.language import diagnostics
+from pytest_enclave.language.entry import Entry, entry
+from pytest_enclave.language.loader import Loader, Wanted
+from pytest_enclave.language.machine import GENERATED, PRELUDE, Machine
+from pytest_enclave.language.natives import Natives, NeedModule
+from pytest_enclave.language.recorder import Recorder
+from pytest_enclave.language.sources import Sources
+from pytest_enclave.plan.instruction import Plan, Signature
+from pytest_enclave.plan.values import Value, quote
+from pytest_enclave.source import Frame, Location
+
+
+class Attempt:
+    """What the parts of one attempt share; `recorder` has what it leaves behind."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        signatures: Sequence[Signature],
+        arguments: Mapping[str, Value],
+        cancelled: Callable[[], bool],
+        wanted: Wanted,
+    ) -> None:
+        self.recorder = Recorder(signatures, sources.modules, sources.find)
+        self._sources = sources
+        self._natives = Natives(self.recorder, sources.read)
+        self._machine = Machine(self._natives.table(), cancelled)
+        self._loader = Loader(self._machine, sources.open, wanted, self._failure)
+        self._arguments = arguments
+
+    def run(self, main: str) -> Plan:
+        """Load everything, call the main function, and give the plan.
+
+        Raises InterpretationError, PackageError, `natives.NeedModule`, and whatever the cancel check raised.
+        """
+        module = self._sources.main()
+        self._loader.load(module)
+        called = entry(module, main, self._arguments, self._sources.package.title)
+        self._natives.arguments = called.arguments
+        try:
+            self._machine.evaluate(GENERATED, _call(module.name, called))
+        except starlark.StarlarkError as error:
+            raise self._failure(error) from None
+        recorder = self.recorder
+        return Plan(
+            instructions=tuple(recorder.instructions),
+            output=self._natives.output,
+            sources=dict(self._sources.texts),
+            warnings=tuple(recorder.warnings),
+        )
+
+    def _failure(self, error: starlark.StarlarkError) -> BaseException:
+        """What to raise for an interpreter error: what a native raised, placed; or the error in the user's words."""
+        diagnosis = diagnostics.read(str(error))
+        raised, self._natives.raised = self._natives.raised, None
+        explained = diagnostics.explain(diagnosis, self._sources.modules, self.recorder.names)
+        if raised is None:
+            return explained
+        if isinstance(raised, NeedModule):
+            raised.place = explained.location or raised.place
+        elif isinstance(raised, InterpretationError):
+            raised.location = raised.location or explained.location or Location(self._sources.package.main)
+            raised.frames = raised.frames or _ending_at(raised.location, explained.frames)
+        elif isinstance(raised, PackageError):
+            return InterpretationError(
+                raised.message, location=explained.location, remedy=raised.remedy, frames=explained.frames
+            )
+        elif isinstance(raised, Exception):
+            explained.__cause__ = raised
+            return explained
+        return raised
+
+
+def _ending_at(place: Location, frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """The innermost frame, when it is in the same line, gets the exact place."""
+    if frames and (frames[-1].location.file, frames[-1].location.line) == (place.file, place.line):
+        return (*frames[:-1], Frame(place, frames[-1].function))
+    return frames
+
+
+def _call(module: str, called: Entry) -> str:
+    """Generated code that calls the main function."""
+    flags = f"with_plan = {called.with_plan}, whole = {called.whole}"
+    return (
+        f'load({quote(PRELUDE)}, P__ = "prelude__")\n'
+        f'load({quote(module)}, m__ = "module__")\n'
+        f"P__.run(m__.{called.function}, {quote(called.function)}, {flags})\n"
+    )

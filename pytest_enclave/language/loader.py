@@ -1,0 +1,108 @@
+"""Files that import each other, each evaluated once, before the first one that needs it (behaviour.md §3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import starlark
+
+from pytest_enclave.errors import InterpretationError, PackageError
+from pytest_enclave.language.desugar import NAMES
+from pytest_enclave.language.machine import PRELUDE, Machine
+from pytest_enclave.language.module import Import, Module
+from pytest_enclave.language.predeclared import REPLACED
+from pytest_enclave.plan.config_types import CONFIG_TYPES
+from pytest_enclave.plan.values import quote
+from pytest_enclave.source import Frame, Location
+
+Wanted = dict[str, dict[str, Location]]
+"""By file: locators that turned out, while it ran, to be imported from it, and where."""
+
+
+class Loader:
+    """Evaluates modules in a machine. `open_module` reads and checks the file behind a locator, or says it cannot."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        open_module: Callable[[str, str], Module],
+        wanted: Wanted,
+        failure: Callable[[starlark.StarlarkError], BaseException],
+    ) -> None:
+        self._machine = machine
+        self._open = open_module
+        self._wanted = wanted
+        self._failure = failure
+        self._loaded: set[str] = set()
+        self._loading: list[str] = []
+
+    def load(self, module: Module) -> None:
+        """Evaluate a module, and before it what it imports. Raises InterpretationError."""
+        if module.name in self._loaded:
+            return
+        self._loading.append(module.name)
+        try:
+            imported = self._imported(module)
+            self._machine.load(module.name, _header(module, imported), module.evaluated.text, _footer(module))
+        except starlark.StarlarkError as error:
+            raise self._failure(error) from None
+        finally:
+            self._loading.pop()
+        self._loaded.add(module.name)
+
+    def _imported(self, module: Module) -> dict[str, str]:
+        """The modules it imports, by locator. What is imported inside functions only may fail: it may never run."""
+        found: dict[str, str] = {}
+        run = [Import(locator, place, eager=True) for locator, place in self._wanted.get(module.name, {}).items()]
+        for wanted in (*run, *module.imports()):
+            if wanted.locator in found:
+                continue
+            try:
+                found[wanted.locator] = self._import(module, wanted)
+            except PackageError:
+                if wanted.eager:
+                    raise
+        return found
+
+    def _import(self, module: Module, wanted: Import) -> str:
+        frame = Frame(wanted.place, module.function_at(wanted.place.line))
+        try:
+            target = self._open(wanted.locator, module.name)
+            if target.name in self._loading:
+                raise _cycle([*self._loading[self._loading.index(target.name) :], target.name])
+            self.load(target)
+        except InterpretationError as error:
+            error.frames = (frame, *error.frames)
+            error.location = error.location or wanted.place
+            raise
+        except PackageError as error:
+            raise InterpretationError(
+                f"cannot import {quote(wanted.locator)}: {error.message}",
+                location=error.location or wanted.place,
+                remedy=error.remedy,
+                frames=(frame,),
+            ) from None
+        return target.name
+
+
+def _cycle(names: list[str]) -> InterpretationError:
+    way = " → ".join(f"`{name}`" for name in names)
+    return InterpretationError(f"files import each other: {way}", remedy="move what both need into a third file")
+
+
+def _header(module: Module, imported: Mapping[str, str]) -> str:
+    """Generated code that gives a module its predeclared names; imported modules come in as `m0__`, `m1__` …"""
+    wanted = ", ".join(quote(name) for name in NAMES)
+    lines = [f'load({quote(PRELUDE)}, {wanted}, P__ = "prelude__")']
+    lines += [f'load({quote(name)}, m{n}__ = "module__")' for n, name in enumerate(imported.values())]
+    table = ", ".join(f"{quote(locator)}: m{n}__" for n, locator in enumerate(imported))
+    lines += [f"{name} = P__.{name}" for name in (*REPLACED, *CONFIG_TYPES)]
+    lines.append(f"import_module = P__.importer({quote(module.name)}, {{{table}}})")
+    lines.append(f"read_file = P__.reader({quote(module.name)})")
+    return "\n".join(lines) + "\n"
+
+
+def _footer(module: Module) -> str:
+    """Generated code that gathers a module's globals; `load` could not fetch those that begin with `_`."""
+    table = ", ".join(f"{quote(name)}: {name}" for name in module.names)
+    return f"module__ = P__.module({{{table}}})\n"

@@ -1,0 +1,65 @@
+"""The embedded Starlark interpreter, and its limits: no access to the host, bounded depth, stopped from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import starlark
+
+PRELUDE = "<prelude>"
+GENERATED = "<generated>"
+"""The files that generated code seems to come from."""
+
+MAX_CALLS = 400
+"""How deep calls may nest, the prelude's included. Public packages stay below 100; the stack bears some thousands."""
+
+
+class Machine:
+    """Evaluates texts into modules. `cancelled` is asked now and then whether to stop; what it raises comes through."""
+
+    def __init__(self, natives: Mapping[str, Callable[..., Any]], cancelled: Callable[[], bool]) -> None:
+        self._frozen: dict[str, starlark.FrozenModule] = {}
+        self._loader = starlark.FileLoader(self._frozen.__getitem__)
+        self._globals = _globals()
+        self._dialect = _dialect()
+        self._options = starlark.EvalOptions(check_cancelled=cancelled, max_callstack_size=MAX_CALLS)
+        module = starlark.Module()
+        for name, native in natives.items():
+            module.add_callable(name, native)
+        starlark.eval_with(self._options, module, _prelude(), self._globals)
+        self._frozen[PRELUDE] = module.freeze()
+
+    def load(self, name: str, header: str, code: str, footer: str) -> None:
+        """Evaluate a file between two generated texts, and keep it, frozen, under its name."""
+        module = starlark.Module()
+        for file, text in ((GENERATED, header), (name, code), (GENERATED, footer)):
+            self.evaluate(file, text, module)
+        self._frozen[name] = module.freeze()
+
+    def evaluate(self, file: str, text: str, module: starlark.Module | None = None) -> None:
+        """Evaluate a text. Raises `starlark.StarlarkError`, or what a cancel check raised."""
+        tree = starlark.parse(file, text, self._dialect)
+        starlark.eval_with(self._options, module or starlark.Module(), tree, self._globals, self._loader)
+
+
+@cache
+def _prelude() -> starlark.AstModule:
+    text = files("pytest_enclave.language").joinpath("prelude.star").read_text("utf-8")
+    return starlark.parse(PRELUDE, text, _dialect())
+
+
+@cache
+def _globals() -> starlark.Globals:
+    extension = starlark.LibraryExtension
+    return starlark.Globals.extended_by([extension.StructType, extension.Json, extension.CallStack])
+
+
+@cache
+def _dialect() -> starlark.Dialect:
+    dialect = starlark.Dialect.extended()
+    dialect.enable_f_strings = False
+    dialect.enable_types = starlark.DialectTypes.DISABLE
+    return dialect

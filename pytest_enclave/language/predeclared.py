@@ -1,0 +1,28 @@
+"""The names that a package's files find without defining them (behaviour.md §3.1, §3.2)."""
+
+from __future__ import annotations
+
+from pytest_enclave.plan.config_types import CONFIG_TYPES
+
+NATIVE = (
+    *("abs", "all", "any", "bool", "chr", "dict", "enumerate", "float", "getattr", "hasattr", "hash", "int", "len"),
+    *("list", "max", "min", "ord", "range", "reversed", "sorted", "struct", "tuple", "zip"),
+)
+"""The interpreter's own, which behave as in Go."""
+
+REPLACED = ("dir", "fail", "json", "kurtosis", "print", "repr", "str", "time", "type")
+"""Provided by the prelude, the same for every file."""
+
+PER_FILE = ("import_module", "read_file")
+"""Provided by the prelude, knowing the file they are called from."""
+
+PREDECLARED = frozenset((*NATIVE, *REPLACED, *PER_FILE, *CONFIG_TYPES))
+
+FOREIGN = frozenset(
+    (
+        *("ConnectionConfig", "Directory", "GpuConfig", "ImageBuildSpec", "ImageSpec", "NixBuildSpec"),
+        *("NormalPacketDelayDistribution", "Service", "StoreSpec", "Toleration"),
+        *("UniformPacketDelayDistribution", "UpdateServiceConfig", "User"),
+    )
+).difference(CONFIG_TYPES)
+"""Types of Kurtosis that are not there: an undefined name that deserves a word more."""

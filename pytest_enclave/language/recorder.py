@@ -1,0 +1,128 @@
+"""What an interpretation leaves behind: typed values as they are constructed, instructions as they are called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from pytest_enclave.errors import InterpretationError, PackageError, Problem
+from pytest_enclave.language import wire
+from pytest_enclave.language.diagnostics import caller
+from pytest_enclave.language.module import Module
+from pytest_enclave.package.digest import digest_of
+from pytest_enclave.package.files import FileState
+from pytest_enclave.package.package import Found
+from pytest_enclave.plan.canonical import call_text
+from pytest_enclave.plan.config_types import CONFIG_TYPES, ConfigType, construct
+from pytest_enclave.plan.futures import producer_of_call
+from pytest_enclave.plan.instruction import Instruction, Signature, SourceFile
+from pytest_enclave.plan.parameters import BindingError, bind
+from pytest_enclave.plan.values import Struct, Value
+from pytest_enclave.source import Location
+
+Find = Callable[[str, str], Found]
+"""What a locator, written in the file of that name, stands for. Raises PackageError."""
+
+
+class Recorder:
+    """Collects one interpretation's instructions, warnings and files; `modules` grows while files are loaded."""
+
+    def __init__(self, signatures: Sequence[Signature], modules: Mapping[str, Module], find: Find) -> None:
+        self.instructions: list[Instruction] = []
+        self.warnings: list[Problem] = []
+        self.files: dict[str, FileState] = {}
+        self.typed: list[Struct] = []
+        self._signatures = {name: kind for kind in signatures for name in (kind.name, *kind.aliases)}
+        self._modules = modules
+        self._find = find
+        self._handles: dict[tuple[str, str], int] = {}
+        self._equal: Counter[str] = Counter()
+        self._deprecations: set[tuple[str, str]] = set()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that `plan` has."""
+        return tuple(self._signatures)
+
+    def construct(self, kind: str, crossing: str, stack: str) -> int:
+        """Check a typed value, keep it, and give its handle; equal calls get the same one."""
+        key = (kind, crossing)
+        if key not in self._handles:
+            positional, keywords = wire.decode(crossing, self.typed)
+            declared = CONFIG_TYPES[kind]
+            try:
+                fields = bind(kind, declared.fields, positional, keywords)
+            except BindingError as error:
+                raise self._error(kind, error.findings, self._place(stack, kind)) from None
+            self._refuse(kind, declared.check(fields), stack)
+            self._warn_of_deprecated(declared, fields, stack)
+            self._handles[key] = self.handle_of(construct(kind, fields))
+        return self._handles[key]
+
+    def handle_of(self, value: Struct) -> int:
+        """Keep a typed value; the number it is known by in Starlark."""
+        self.typed.append(value)
+        return len(self.typed) - 1
+
+    def record(self, name: str, crossing: str, stack: str) -> Value:
+        """Append an instruction to the plan; what the script gets for it, ready to cross."""
+        kind = self._signatures[name]
+        place = self._place(stack, name)
+        positional, keywords = wire.decode(crossing, self.typed)
+        try:
+            arguments = bind(kind.name, kind.parameters, positional, keywords)
+        except BindingError as error:
+            raise self._error(name, error.findings, place) from None
+        self._refuse(name, kind.problems(arguments), stack)
+        files = self._read_files(kind, arguments, place)
+        text = call_text(kind.name, kind.parameters, arguments)
+        producer = producer_of_call(text, self._equal[text])
+        self._equal[text] += 1
+        instruction = Instruction(kind.name, arguments, place, text, producer, files)
+        result = wire.encode(kind.returns(instruction), self.handle_of)
+        self.instructions.append(instruction)
+        return result
+
+    def _place(self, stack: str, callee: str) -> Location:
+        call = caller(stack)
+        return self._modules[call.file].call_place(call.line, callee)
+
+    def _refuse(self, callee: str, findings: Mapping[str, str], stack: str) -> None:
+        if findings:
+            raise self._error(callee, findings, self._place(stack, callee))
+
+    def _error(self, callee: str, findings: Mapping[str, str], place: Location) -> InterpretationError:
+        problems = [
+            Problem(reason if name == callee else f"`{name}` {reason}", place, subject=callee)
+            for name, reason in findings.items()
+        ]
+        listed = "; ".join(problem.message for problem in problems)
+        return InterpretationError(f"{callee}: {listed}", location=place, problems=problems)
+
+    def _warn_of_deprecated(self, declared: ConfigType, fields: Mapping[str, Value], stack: str) -> None:
+        for name, successor in declared.deprecated.items():
+            if name in fields and (declared.name, name) not in self._deprecations:
+                self._deprecations.add((declared.name, name))
+                self.warnings.append(
+                    Problem(
+                        f"`{name}` of {declared.name} is deprecated",
+                        self._place(stack, declared.name),
+                        subject=declared.name,
+                        remedy=f"use `{successor}`",
+                        severity="warning",
+                    )
+                )
+
+    def _read_files(self, kind: Signature, arguments: Mapping[str, Value], place: Location) -> dict[str, SourceFile]:
+        files = {}
+        for name in kind.locators:
+            if name in arguments:
+                try:
+                    found = self._find(arguments[name], place.file)
+                    digest, states = digest_of(found.path, found.name)
+                except PackageError as error:
+                    message = f"{kind.name}: {error.message}"
+                    raise InterpretationError(message, location=place, remedy=error.remedy) from None
+                self.files.update((str(state.path), state) for state in states)
+                files[name] = SourceFile(found.path, digest)
+        return files

@@ -1,0 +1,56 @@
+"""The files of one interpretation: each read and checked once, and remembered for errors and for reuse."""
+
+from __future__ import annotations
+
+from pytest_enclave.language.module import Module
+from pytest_enclave.language.predeclared import PREDECLARED
+from pytest_enclave.package.files import FileState, read_text
+from pytest_enclave.package.package import Found, Package, Resolver
+
+
+class Sources:
+    """Reads a package's files. `states` are those of all files read, `texts` the Starlark among them by name."""
+
+    def __init__(self, package: Package, resolve: Resolver | None) -> None:
+        self.package = package
+        self.states: dict[str, FileState] = {}
+        self.texts: dict[str, str] = {}
+        self.modules: dict[str, Module] = {}
+        self._resolve = resolve
+
+    def main(self) -> Module:
+        """The main file. Raises PackageError, or InterpretationError where it is not Starlark."""
+        if self.package.main not in self.modules:
+            text, state = self.package.read_main()
+            self._remember(state)
+            return self._module(self.package.main, text)
+        return self.modules[self.package.main]
+
+    def open(self, locator: str, caller: str) -> Module:
+        """The Starlark file that a locator written in the file `caller` stands for. Raises as `main` does."""
+        found = self.find(locator, caller)
+        if found.name not in self.modules:
+            text, state = read_text(found.path, found.name)
+            self._remember(state)
+            return self._module(found.name, text)
+        return self.modules[found.name]
+
+    def read(self, locator: str, caller: str) -> str:
+        """The text of any file of the package. Raises PackageError."""
+        found = self.find(locator, caller)
+        text, state = read_text(found.path, found.name)
+        self._remember(state)
+        return text
+
+    def find(self, locator: str, caller: str) -> Found:
+        """What a locator written in the file `caller` stands for. Raises PackageError."""
+        return self.package.find(locator, caller, self._resolve)
+
+    def _remember(self, state: FileState | None) -> None:
+        if state is not None:
+            self.states[str(state.path)] = state
+
+    def _module(self, name: str, text: str) -> Module:
+        self.texts[name] = text
+        self.modules[name] = Module.of(name, text, PREDECLARED)
+        return self.modules[name]

@@ -1,0 +1,64 @@
+"""Source text → syntax tree.
+
+Python's own parser reads the files: it accepts what Starlark accepts and more, and tells mistakes well. What is more
+is refused in `grammar.py`. It serves for names, positions and static rules only; nothing is ever run as Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Iterator
+
+from pytest_enclave.errors import InterpretationError
+from pytest_enclave.language.edits import Edited
+from pytest_enclave.source import Location
+
+MAX_DEPTH = 400
+"""How deep the tree may be: what the interpreter's own recursion bears, many times over what people write."""
+
+
+def parse(source: Edited, name: str) -> ast.Module:
+    """The tree of a normalised text; errors name the file as `name`.
+
+    Raises InterpretationError at the first mistake.
+    """
+    if "\0" in source.text:
+        line = source.text.count("\n", 0, source.text.index("\0")) + 1
+        raise InterpretationError("the file contains a NUL character", location=Location(name, line))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source.text)
+    except SyntaxError as error:
+        raise InterpretationError(f"syntax error: {error.msg}", location=_place(error, source, name)) from None
+    except (RecursionError, MemoryError, ValueError):
+        raise _too_deep(Location(name)) from None
+    for node, depth in _with_depth(tree):
+        if depth > MAX_DEPTH:
+            raise _too_deep(Location(name, getattr(node, "lineno", 0)))
+    return tree
+
+
+def _with_depth(tree: ast.AST) -> Iterator[tuple[ast.AST, int]]:
+    pending = [(tree, 0)]
+    while pending:
+        node, depth = pending.pop()
+        yield node, depth
+        if depth <= MAX_DEPTH:
+            pending += [(child, depth + 1) for child in ast.iter_child_nodes(node)]
+
+
+def _too_deep(place: Location) -> InterpretationError:
+    return InterpretationError(
+        "the code is nested too deeply",
+        location=place,
+        remedy=f"more than {MAX_DEPTH} levels: put parts of the expression into variables, or join a list",
+    )
+
+
+def _place(error: SyntaxError, source: Edited, name: str) -> Location:
+    """Python counts lines from 1 even in an empty text, and columns from 1, or 0 where it does not know."""
+    line = error.lineno or 0
+    column = error.offset or 0
+    return Location(name, line, source.column_before(line, column) if column > 0 else 0)

@@ -1,0 +1,68 @@
+"""Values on their way between Starlark and Python.
+
+What JSON can hold goes as it is. Everything else goes as an object whose key `MARK`, a text no one writes, says what
+it is: `tuple` and `dict` (with keys that are not text) have `items`, `float` (NaN, infinities) and `text` (functions
+and the like, by their name) have `text`, `struct` has `fields`; `handle` is the number of a typed value, which is kept
+on the Python side from the moment it was checked, so that nothing can change it and it crosses only once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from pytest_enclave.plan.values import Struct, Value
+
+MARK = "\x00"
+
+
+def decode(text: str, typed: Sequence[Struct]) -> Value:
+    """The value that Starlark wrote; `typed` are the values that handles stand for."""
+
+    def of_object(pairs: list[tuple[str, Value]]) -> Value:
+        if not pairs or pairs[0][0] != MARK:
+            return dict(pairs)
+        return _marked(dict(pairs), typed)
+
+    return json.loads(text, object_pairs_hook=of_object)
+
+
+def _marked(found: dict[str, Value], typed: Sequence[Struct]) -> Value:
+    match found[MARK]:
+        case "handle":
+            return typed[found["handle"]]
+        case "struct":
+            return Struct("struct", found["fields"])
+        case "tuple":
+            return tuple(found["items"])
+        case "dict":
+            return {_hashable(key): item for key, item in found["items"]}
+        case "float":
+            return float(found["text"])
+        case _:
+            return found["text"]
+
+
+def _hashable(key: Value) -> Value:
+    """Starlark's hashable values are Python's, but for structs."""
+    return key if not isinstance(key, Struct) else str(key)
+
+
+def encode(value: Value, handle_of: Callable[[Struct], int]) -> Value:
+    """The value as Starlark reads it back: plain Python data."""
+    if isinstance(value, Struct):
+        fields = {name: encode(item, handle_of) for name, item in value.fields.items()}
+        if value.kind == "struct":
+            return {MARK: "struct", "fields": fields}
+        return {MARK: "typed", "type": value.kind, "handle": handle_of(value), "fields": fields}
+    if isinstance(value, dict):
+        if all(isinstance(key, str) and key != MARK for key in value):
+            return {key: encode(item, handle_of) for key, item in value.items()}
+        return {MARK: "dict", "items": [[encode(k, handle_of), encode(v, handle_of)] for k, v in value.items()]}
+    if isinstance(value, list):
+        return [encode(item, handle_of) for item in value]
+    if isinstance(value, tuple):
+        return {MARK: "tuple", "items": [encode(item, handle_of) for item in value]}
+    if isinstance(value, float) and value - value != 0:
+        return {MARK: "float", "text": str(value)}
+    return value

@@ -1,0 +1,93 @@
+"""`kurtosis.yml`: strictly read, each mistake told with its place (behaviour.md §3.4)."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_enclave.errors import PackageError
+from pytest_enclave.golang.yaml import Problem, StrictDocument, StrictYamlError, YamlError, load_strict
+from pytest_enclave.package.files import read_text
+from pytest_enclave.package.locators import HOST
+from pytest_enclave.source import Location
+
+FILE = "kurtosis.yml"
+
+_NAME = re.compile(rf"{re.escape(HOST)}(/[A-Za-z0-9._~-]+){{2,}}", re.IGNORECASE)
+_TEXTS, _MAPS = ("name", "description"), ("replace",)
+_REMEDY = f"write `name: {HOST}/author/repository`"
+_UNKNOWN = re.compile(r"field (.+) not found", re.DOTALL)
+_REPEATED = re.compile(r"(?:field (.+) already set|key \"(.+)\" already set in map)", re.DOTALL)
+_LINE = re.compile(r"(?:yaml: )?line (\d+): ")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a package says of itself. `replace` maps package names to what stands in for them."""
+
+    name: str
+    description: str = ""
+    replace: Mapping[str, str] = field(default_factory=dict)
+
+
+def read(path: Path, shown: str = FILE) -> Manifest:
+    """The manifest at `path`; errors name the file as `shown`.
+
+    Raises PackageError, placed as exactly as the mistake can be.
+    """
+    text, _ = read_text(path, shown)
+    try:
+        document = load_strict(text, texts=_TEXTS, maps=_MAPS)
+    except StrictYamlError as error:
+        raise _misshapen(error.problems, shown) from None
+    except YamlError as error:
+        line = _LINE.match(str(error))
+        reason = _LINE.sub("", str(error), count=1).removeprefix("yaml: ")
+        place = Location(shown, int(line[1]) if line else 0)
+        raise PackageError(f"not valid YAML: {reason}", location=place) from None
+    name = _package_name(document, shown)
+    return Manifest(name, document.texts.get("description", ""), document.maps.get("replace", {}))
+
+
+def _misshapen(problems: tuple[Problem, ...], shown: str) -> PackageError:
+    """The first problem where it is, the others behind it."""
+    first, *others = problems
+    also = "".join(f"; line {problem.position.line}: {_in_words(problem)[0]}" for problem in others)
+    message, remedy = _in_words(first)
+    place = Location(shown, first.position.line, first.position.column)
+    return PackageError(message + also, location=place, remedy=remedy)
+
+
+def _in_words(problem: Problem) -> tuple[str, str]:
+    """Message and remedy."""
+    if unknown := _UNKNOWN.fullmatch(problem.text):
+        known = (*_TEXTS, *_MAPS)
+        near = difflib.get_close_matches(unknown[1], known, 1)
+        remedy = f"did you mean `{near[0]}`?" if near else f"known keys are {', '.join(f'`{key}`' for key in known)}"
+        return f"unknown key `{unknown[1]}`", remedy
+    if repeated := _REPEATED.fullmatch(problem.text):
+        return f"the key `{repeated[1] or repeated[2]}` is there twice", "remove one of them"
+    if problem.text.endswith("into kurtosis.yml"):
+        return "the file must hold keys with values", _REMEDY
+    wanted = "a mapping of strings to strings" if "map[string]" in problem.text else "a string"
+    return f"must be {wanted}", ""
+
+
+def _package_name(document: StrictDocument, shown: str) -> str:
+    position = document.positions.get(("name",))
+    place = Location(shown, position.line, position.column) if position else Location(shown)
+    name = document.texts.get("name", "")
+    if not name:
+        raise PackageError("`name` is empty" if position else "`name` is missing", location=place, remedy=_REMEDY)
+    if name.endswith("/"):
+        raise PackageError("`name` ends with `/`", location=place, remedy=f"write `name: {name.rstrip('/')}`")
+    if not _NAME.fullmatch(name):
+        raise PackageError(
+            f"`name` is `{name}`, which is not of the form `{HOST}/author/repository` or `…/repository/path`",
+            location=place,
+            remedy=_REMEDY,
+        )
+    return name

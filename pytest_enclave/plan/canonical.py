@@ -1,0 +1,34 @@
+"""The canonical string of a call: what is shown, and what equality means (behaviour.md §1.0, design §4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pytest_enclave.plan.parameters import Parameter
+from pytest_enclave.plan.values import Struct, Value, to_canonical
+
+
+def call_text(name: str, parameters: Sequence[Parameter], arguments: Mapping[str, Value]) -> str:
+    """`name(argument=value, …)`, in declared order, without what does not belong to an instruction's identity."""
+    shown = (
+        f"{parameter.name}={to_canonical(without_descriptions(arguments[parameter.name]))}"
+        for parameter in parameters
+        if parameter.identity and parameter.name in arguments
+    )
+    return f"{name}({', '.join(shown)})"
+
+
+def without_descriptions(value: Value) -> Value:
+    """The value with the `description` of every typed value inside it left out."""
+    if isinstance(value, Struct):
+        hidden = () if value.kind == "struct" else ("description",)
+        return Struct(
+            value.kind, {n: without_descriptions(item) for n, item in value.fields.items() if n not in hidden}
+        )
+    if isinstance(value, list):
+        return [without_descriptions(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(without_descriptions(item) for item in value)
+    if isinstance(value, dict):
+        return {key: without_descriptions(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,162 @@
+"""What an argument may be: small checks, put together into larger ones.
+
+A `Check` looks at one value and yields what is wrong with it, each as `(path, reason)`: the path leads into the value
+(`["http"]`, `[2]`, empty for the value itself), the reason says what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pytest_enclave.golang.duration import DurationError, parse
+from pytest_enclave.plan.values import Struct, Value, quote, to_repr, type_name
+
+Finding = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A named check: `expected` completes the sentence "must be …"."""
+
+    expected: str
+    find: Callable[[Value], Iterator[Finding]]
+
+    def __call__(self, value: Value) -> Iterator[Finding]:
+        return self.find(value)
+
+    def mismatch(self, value: Value) -> Finding:
+        """The finding for a value of the wrong type altogether."""
+        return "", f"must be {self.expected}, not {_short(value)}"
+
+
+def _short(value: Value) -> str:
+    text = to_repr(value)
+    shown = text if len(text) <= 60 else text[:57] + "…"
+    return "None" if value is None else f"{shown} ({type_name(value)})"
+
+
+def simple(expected: str, accepts: Callable[[Value], bool]) -> Check:
+    """A check that a predicate decides."""
+
+    def find(value: Value) -> Iterator[Finding]:
+        if not accepts(value):
+            yield check.mismatch(value)
+
+    check = Check(expected, find)
+    return check
+
+
+def _is_int(value: Value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def integer(low: int | None = None, high: int | None = None, unit: str = "") -> Check:
+    """An int, in a closed range where bounds are given."""
+    of = f" of {unit}" if unit else ""
+    if low is not None and high is not None:
+        expected = f"an integer{of} between {low} and {high}"
+    else:
+        expected = f"an integer{of}" + (f" of at least {low}" if low is not None else "")
+    return simple(
+        expected,
+        lambda v: _is_int(v) and (low is None or v >= low) and (high is None or v <= high),
+    )
+
+
+def matching(pattern: str, expected: str) -> Check:
+    """A string that the regular expression matches as a whole."""
+    compiled = re.compile(pattern)
+    return simple(expected, lambda v: isinstance(v, str) and compiled.fullmatch(v) is not None)
+
+
+def one_of(words: Sequence[str]) -> Check:
+    """One of a few strings, spelt exactly so."""
+    return simple("one of " + ", ".join(quote(word) for word in words), lambda v: v in words and isinstance(v, str))
+
+
+def instance(*kinds: str) -> Check:
+    """A value of one of the named types."""
+    article = "an" if kinds[0][0] in "AEIOU" else "a"
+    expected = f"{article} {kinds[0]}" if len(kinds) == 1 else "one of " + ", ".join(kinds)
+    return simple(expected, lambda v: isinstance(v, Struct) and v.kind in kinds)
+
+
+def list_of(item: Check, *, non_empty: bool = False) -> Check:
+    """A list whose items all pass."""
+
+    def find(value: Value) -> Iterator[Finding]:
+        if not isinstance(value, list) or (non_empty and not value):
+            yield check.mismatch(value)
+            return
+        for index, element in enumerate(value):
+            yield from ((f"[{index}]{path}", reason) for path, reason in item(element))
+
+    check = Check(("a non-empty list of " if non_empty else "a list, each item ") + item.expected, find)
+    return check
+
+
+def dict_of(item: Check, *, key: Check | None = None, non_empty: bool = False) -> Check:
+    """A dict with string keys whose values all pass."""
+    keys = key or STRING
+
+    def find(value: Value) -> Iterator[Finding]:
+        if not isinstance(value, dict) or (non_empty and not value):
+            yield check.mismatch(value)
+            return
+        for name, element in value.items():
+            yield from ((f" key {to_repr(name)}", reason) for _, reason in keys(name))
+            yield from ((f"[{to_repr(name)}]{path}", reason) for path, reason in item(element))
+
+    check = Check(("a non-empty dict" if non_empty else "a dict") + f", each value {item.expected}", find)
+    return check
+
+
+def optional(check: Check) -> Check:
+    """None, or what the check accepts."""
+
+    def find(value: Value) -> Iterator[Finding]:
+        if value is not None:
+            yield from ((path, reason.replace("must be ", "must be None or ", 1)) for path, reason in check(value))
+
+    return Check(f"None or {check.expected}", find)
+
+
+def any_of(first: Check, second: Check) -> Check:
+    """What either check accepts."""
+
+    def find(value: Value) -> Iterator[Finding]:
+        if all(next(iter(check(value)), None) is not None for check in (first, second)):
+            yield combined.mismatch(value)
+
+    combined = Check(f"{first.expected} or {second.expected}", find)
+    return combined
+
+
+def duration(*, positive: bool = False) -> Check:
+    """Text in the form of Go's `time.Duration`, e.g. `500ms`, `1m30s`."""
+
+    def find(value: Value) -> Iterator[Finding]:
+        if not isinstance(value, str):
+            yield check.mismatch(value)
+            return
+        try:
+            nanoseconds = parse(value)
+        except DurationError as error:
+            yield "", f'{error} (write for example "500ms", "10s" or "1m30s")'
+            return
+        if nanoseconds < 0 or (positive and nanoseconds == 0):
+            yield "", f"must be {'longer than zero' if positive else 'zero or longer'}, not {quote(value)}"
+
+    check = Check("a duration such as `10s`", find)
+    return check
+
+
+STRING = simple("a string", lambda v: isinstance(v, str))
+NON_EMPTY_STRING = simple("a non-empty string", lambda v: isinstance(v, str) and v != "")
+BOOL = simple("a bool", lambda v: isinstance(v, bool))
+ANY = simple("any value", lambda v: True)
+COMPARABLE = simple("a value that can be compared", lambda v: v is not None)
+STRINGS = list_of(STRING)
+STRING_DICT = dict_of(STRING)

@@ -1,0 +1,127 @@
+"""The named types that packages construct: their fields, and what each field may be (behaviour.md §2).
+
+One table, read by the language room (constructors), by `service.py` and `recipes.py` (typed views), and by the docs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pytest_enclave.plan import checks
+from pytest_enclave.plan.comparison import ASSERTIONS
+from pytest_enclave.plan.parameters import DESCRIPTION, Parameter, Substitution
+from pytest_enclave.plan.values import Struct, Value
+
+RECIPES = ("ExecRecipe", "GetHttpRequestRecipe", "PostHttpRequestRecipe")
+HTTP_RECIPES = RECIPES[1:]
+TRANSPORT_PROTOCOLS = ("TCP", "UDP", "SCTP")
+
+EXTRACT = Parameter("extract", checks.STRING_DICT)
+PORT_ID = Parameter("port_id", checks.NON_EMPTY_STRING, required=True)
+ENDPOINT = Parameter("endpoint", checks.STRING, required=True)
+HEADERS = Parameter("headers", checks.STRING_DICT)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigType:
+    """A constructor: its fields in declared order, and a check of the whole beyond those of the fields.
+
+    `deprecated` maps a field's name to what should be used instead.
+    """
+
+    name: str
+    fields: tuple[Parameter, ...]
+    deprecated: Mapping[str, str]
+    check: Callable[[Mapping[str, Value]], Mapping[str, str]]
+
+
+def _no_further_check(_: Mapping[str, Value]) -> Mapping[str, str]:
+    return {}
+
+
+def _iterable_target(fields: Mapping[str, Value]) -> Mapping[str, str]:
+    """IN and NOT_IN need something to look in; told at once, not at every try (behaviour.md §1.7 [D])."""
+    if fields["assertion"] in ("IN", "NOT_IN") and not isinstance(fields["target_value"], (list, tuple, dict)):
+        return {"target_value": f"must be a list for `{fields['assertion']}`"}
+    return {}
+
+
+def _type(
+    name: str,
+    *fields: Parameter,
+    deprecated: Mapping[str, str] | None = None,
+    check: Callable[[Mapping[str, Value]], Mapping[str, str]] = _no_further_check,
+) -> ConfigType:
+    return ConfigType(name, (*fields, DESCRIPTION), deprecated or {}, check)
+
+
+_TEXT = Substitution.TEXT
+_MILLICORES = checks.integer(0, unit="millicores")
+_MEGABYTES = checks.integer(6, unit="megabytes")
+
+CONFIG_TYPES: Mapping[str, ConfigType] = {
+    config_type.name: config_type
+    for config_type in (
+        _type(
+            "PortSpec",
+            Parameter("number", checks.integer(1, 65535), required=True),
+            Parameter("transport_protocol", checks.one_of(TRANSPORT_PROTOCOLS), default="TCP"),
+            Parameter(
+                "application_protocol",
+                checks.matching(r"[a-zA-Z0-9+.-]*", "a protocol name of letters, digits, `+`, `.` and `-`"),
+            ),
+            Parameter("wait", checks.optional(checks.duration()), default="2m"),
+            Parameter("url", checks.NON_EMPTY_STRING),
+        ),
+        _type("ExecRecipe", Parameter("command", checks.STRINGS, required=True, substitution=_TEXT), EXTRACT),
+        _type("GetHttpRequestRecipe", PORT_ID, ENDPOINT, EXTRACT, HEADERS),
+        _type(
+            "PostHttpRequestRecipe",
+            PORT_ID,
+            ENDPOINT,
+            Parameter("body", checks.STRING, default="", substitution=_TEXT),
+            Parameter("content_type", checks.STRING, default="application/json"),
+            EXTRACT,
+            HEADERS,
+        ),
+        _type(
+            "ReadyCondition",
+            Parameter("recipe", checks.instance(*RECIPES), required=True),
+            Parameter("field", checks.NON_EMPTY_STRING, required=True),
+            Parameter("assertion", checks.one_of(ASSERTIONS), required=True),
+            Parameter("target_value", checks.COMPARABLE, required=True),
+            Parameter("interval", checks.duration(positive=True), default="1s"),
+            Parameter("timeout", checks.duration(), default="15m"),
+            check=_iterable_target,
+        ),
+        _type(
+            "ServiceConfig",
+            Parameter("image", checks.NON_EMPTY_STRING, required=True),
+            Parameter("ports", checks.dict_of(checks.instance("PortSpec"))),
+            Parameter("public_ports", checks.dict_of(checks.instance("PortSpec"))),
+            Parameter("files", checks.STRING_DICT),
+            Parameter("entrypoint", checks.STRINGS, substitution=_TEXT),
+            Parameter("cmd", checks.STRINGS, substitution=_TEXT),
+            Parameter("env_vars", checks.STRING_DICT, substitution=_TEXT),
+            Parameter(
+                "private_ip_address_placeholder", checks.NON_EMPTY_STRING, default="KURTOSIS_IP_ADDR_PLACEHOLDER"
+            ),
+            Parameter("cpu_allocation", _MILLICORES),
+            Parameter("memory_allocation", _MEGABYTES),
+            Parameter("max_cpu", _MILLICORES),
+            Parameter("min_cpu", _MILLICORES),
+            Parameter("max_memory", _MEGABYTES),
+            Parameter("min_memory", checks.integer(0, unit="megabytes")),
+            Parameter("ready_conditions", checks.instance("ReadyCondition")),
+            Parameter("labels", checks.STRING_DICT),
+            deprecated={"cpu_allocation": "max_cpu", "memory_allocation": "max_memory"},
+        ),
+    )
+}
+"""Every type a package can construct, by name. `Service` is made by `add_service` only."""
+
+
+def construct(name: str, given: Mapping[str, Value]) -> Struct:
+    """A value of a named type from checked arguments, as `bind` gave them."""
+    return Struct(name, dict(given))

@@ -1,0 +1,43 @@
+"""What the engine says is there: asked once per run, then passed on as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Status(Enum):
+    """What a service is doing."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    EXITED = "exited"
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFact:
+    """A live service: status, digest of the image it was made from, address in the enclave, exit code if it ended."""
+
+    status: Status
+    image: str
+    ip_address: str
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the engine can give to services: CPU in millicores, memory in megabytes."""
+
+    cpu: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Services by name; images by reference, with their digest, or None where the engine does not have one."""
+
+    services: Mapping[str, ServiceFact] = field(default_factory=dict)
+    images: Mapping[str, str | None] = field(default_factory=dict)
+    capacity: Capacity | None = None

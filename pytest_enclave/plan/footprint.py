@@ -1,0 +1,52 @@
+"""What an instruction touches: enough to decide, without running it, what another one may see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Replay(Enum):
+    """What becomes of an already executed instruction when something before it has changed (design §4.3)."""
+
+    REPLACE = "makes something of a name: can be replaced in place, live"
+    OBSERVE = "looks at, or works in, running services: runs again once any service was replaced"
+    COMPARE = "depends on its resolved arguments alone: runs again when these differ"
+    ACT = "acts on a service by name: matched by equality only"
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What one instruction makes, reads and acts on, by name.
+
+    `services` maps each service it makes to the canonical text of its config; `artifacts` are the files artifacts it
+    makes; `mounts` maps each service it makes to the artifacts mounted in it; `acts_on` are services that it starts,
+    stops or removes; `uses` the services it talks to, `reads` the artifacts it needs itself; `images` what
+    must be there.
+    """
+
+    replay: Replay
+    services: Mapping[str, str] = field(default_factory=dict)
+    artifacts: frozenset[str] = frozenset()
+    mounts: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    acts_on: frozenset[str] = frozenset()
+    uses: frozenset[str] = frozenset()
+    reads: frozenset[str] = frozenset()
+    images: frozenset[str] = frozenset()
+
+    @property
+    def makes(self) -> frozenset[str]:
+        """The services that it makes or acts on."""
+        return self.acts_on.union(self.services)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The artifacts that it, or a service it makes, reads."""
+        return self.reads.union(*self.mounts.values())
+
+    def disturbs(self, other: Footprint) -> bool:
+        """Whether the other's effect may not be what it was, once this one has run after it."""
+        services = other.makes | other.uses
+        artifacts = other.artifacts | other.needs
+        return not self.makes.isdisjoint(services) or not self.artifacts.isdisjoint(artifacts)

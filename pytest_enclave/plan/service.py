@@ -1,0 +1,93 @@
+"""Typed views of `ServiceConfig` and `PortSpec`, defaults applied, durations in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_enclave.golang.duration import parse
+from pytest_enclave.plan.config_types import CONFIG_TYPES
+from pytest_enclave.plan.recipes import ReadyCondition
+from pytest_enclave.plan.values import Struct, Value
+
+SERVICE_NAME = r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"
+"""RFC 1035 labels, 1 to 63 characters (behaviour.md §5.3)."""
+
+PORT_NAME = r"[a-z]([-a-z0-9]{0,13}[a-z0-9])?"
+"""1 to 15 characters (behaviour.md §5.3)."""
+
+
+def seconds(duration: str) -> float:
+    """A Go duration's length in seconds."""
+    return parse(duration) / 1e9
+
+
+def field(struct: Struct, name: str) -> Value:
+    """The field's value, or its declared default where it was not set."""
+    if name in struct.fields:
+        return struct.fields[name]
+    return next(parameter.default for parameter in CONFIG_TYPES[struct.kind].fields if parameter.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class PortSpec:
+    """A port a service listens on. `wait` is how long to wait for it to open, in seconds; None: not at all."""
+
+    number: int
+    transport_protocol: str = "TCP"
+    application_protocol: str | None = None
+    wait: float | None = 120.0
+    url: str | None = None
+
+    @classmethod
+    def of(cls, struct: Struct) -> PortSpec:
+        """The view of a `PortSpec` value."""
+        wait = field(struct, "wait")
+        return cls(
+            number=struct.fields["number"],
+            transport_protocol=field(struct, "transport_protocol"),
+            application_protocol=struct.get("application_protocol"),
+            wait=None if wait is None else seconds(wait),
+            url=struct.get("url"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """What a service is made of. CPU in millicores, memory in megabytes; None: unlimited, or the image's own."""
+
+    image: str
+    ports: Mapping[str, PortSpec]
+    public_ports: Mapping[str, PortSpec]
+    files: Mapping[str, str]
+    entrypoint: tuple[str, ...]
+    cmd: tuple[str, ...]
+    env_vars: Mapping[str, str]
+    ip_address_placeholder: str
+    max_cpu: int | None
+    min_cpu: int
+    max_memory: int | None
+    min_memory: int
+    ready_conditions: ReadyCondition | None
+    labels: Mapping[str, str]
+
+    @classmethod
+    def of(cls, struct: Struct) -> ServiceConfig:
+        """The view of a `ServiceConfig` value; the deprecated `*_allocation` fields give way to `max_*`."""
+        ready = struct.get("ready_conditions")
+        return cls(
+            image=struct.fields["image"],
+            ports={name: PortSpec.of(port) for name, port in struct.get("ports", {}).items()},
+            public_ports={name: PortSpec.of(port) for name, port in struct.get("public_ports", {}).items()},
+            files=struct.get("files", {}),
+            entrypoint=tuple(struct.get("entrypoint", ())),
+            cmd=tuple(struct.get("cmd", ())),
+            env_vars=struct.get("env_vars", {}),
+            ip_address_placeholder=field(struct, "private_ip_address_placeholder"),
+            max_cpu=struct.get("max_cpu", struct.get("cpu_allocation")) or None,
+            min_cpu=struct.get("min_cpu", 0),
+            max_memory=struct.get("max_memory", struct.get("memory_allocation")) or None,
+            min_memory=struct.get("min_memory", 0),
+            ready_conditions=None if ready is None else ReadyCondition.of(ready),
+            labels=struct.get("labels", {}),
+        )

@@ -1,0 +1,107 @@
+"""Starlark values as plain, immutable Python, and the canonical text of one.
+
+A value is None, bool, int, float, str, a list, a `tuple`, a dict with string keys, or a `Struct`.
+Lists and dicts are never changed after the language room has made them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+Value: TypeAlias = Any
+"""One of the values this module's docstring lists. Python cannot say it shorter without costing every reader."""
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """A Starlark struct, or a value of a named type: `kind` is `struct`, `ServiceConfig`, `PortSpec` …"""
+
+    kind: str
+    fields: Mapping[str, Value]
+
+    def get(self, name: str, default: Value = None) -> Value:
+        """The field of that name, or the default where it was not set."""
+        return self.fields.get(name, default)
+
+
+def type_name(value: Value) -> str:
+    """What Starlark's `type()` calls the value (behaviour.md §1.4 compares these)."""
+    if isinstance(value, Struct):
+        return value.kind
+    names: dict[type, str] = {
+        type(None): "NoneType",
+        bool: "bool",
+        int: "int",
+        float: "float",
+        str: "string",
+        list: "list",
+        tuple: "tuple",
+        dict: "dict",
+    }
+    return names[type(value)]
+
+
+def quote(text: str) -> str:
+    """The text as a Starlark string literal in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _float(value: float) -> str:
+    if math.isinf(value):
+        return "+inf" if value > 0 else "-inf"
+    if math.isnan(value):
+        return "nan"
+    text = repr(value)
+    if "e" in text:
+        mantissa, exponent = text.split("e")
+        return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent}"
+    return text
+
+
+def _children(value: Value, render: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(render(item) for item in value) + "]"
+    if isinstance(value, tuple):
+        inner = ", ".join(render(item) for item in value)
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    raise TypeError(f"not a Starlark value: {value!r}")
+
+
+def to_repr(value: Value) -> str:
+    """The value as Starlark's `repr()` writes it: what a user sees in messages and prints."""
+    if value is None or isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return _float(value)
+    if isinstance(value, str):
+        return quote(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{to_repr(key)}: {to_repr(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Struct):
+        names = sorted(value.fields) if value.kind == "struct" else value.fields
+        return f"{value.kind}(" + ", ".join(f"{name} = {to_repr(value.fields[name])}" for name in names) + ")"
+    return _children(value, to_repr)
+
+
+def to_text(value: Value) -> str:
+    """A value inside a text: a string raw, anything else by its repr (behaviour.md §4.2)."""
+    return value if isinstance(value, str) else to_repr(value)
+
+
+def to_canonical(value: Value) -> str:
+    """The text two equal values share whatever the order of their dict entries (behaviour.md §1.0)."""
+    if isinstance(value, dict):
+        entries = sorted(f"{to_canonical(key)}: {to_canonical(item)}" for key, item in value.items())
+        return "{" + ", ".join(entries) + "}"
+    if isinstance(value, Struct):
+        names = sorted(value.fields) if value.kind == "struct" else value.fields
+        return f"{value.kind}(" + ", ".join(f"{n}={to_canonical(value.fields[n])}" for n in names) + ")"
+    if isinstance(value, (list, tuple)):
+        return _children(value, to_canonical)
+    return to_repr(value)

@@ -1,0 +1,150 @@
+"""The plugin: which hook of pytest leads where. Nothing heavy is imported until a test needs an enclave."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_enclave.face.demands import MARKER, check_markers, nearest_package
+from pytest_enclave.face.fixtures import enclave, enclave_factory
+from pytest_enclave.face.options import add_options
+from pytest_enclave.face.session import SESSION, STARTED, EnclaveSession
+
+if TYPE_CHECKING:
+    from pytest_enclave.face.items import PackageFile
+
+__all__ = ["enclave", "enclave_factory"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks that others may implement."""
+    from pytest_enclave import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, check the options."""
+    config.addinivalue_line("markers", MARKER)
+    config.stash[SESSION] = EnclaveSession(config)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """One line: which engine, where, and why that one; only where enclaves are in sight."""
+    session = config.stash[SESSION]
+    named = session.settings.package or any(
+        nearest_package((config.invocation_params.dir / argument.split("::")[0]).resolve(), config.rootpath)
+        for argument in config.args
+    )
+    if not named or session.settings.plan or config.get_verbosity() < 0:
+        return None
+    from pytest_enclave.face.header import header_line
+
+    return header_line(session.settings.engine, session.probe)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> PackageFile | None:
+    """A package named on the command line is an item."""
+    if file_path.suffix not in (".yml", ".star"):
+        return None
+    from pytest_enclave.face.items import collect
+
+    return collect(file_path, parent)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Wrong markers end the session before anything runs."""
+    for item in items:
+        if item.get_closest_marker("enclave") is not None:
+            check_markers(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """With `--enclave-plan` plans are printed, and no test runs."""
+    enclaves = session.config.stash[SESSION]
+    if not enclaves.settings.plan or session.config.option.collectonly:
+        return None
+    from pytest_enclave.face.plans import print_plans
+
+    print_plans(session, enclaves)
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Know which test is running, and since when."""
+    import time
+
+    session = item.config.stash[SESSION]
+    session.item, item.stash[STARTED] = item, time.time()
+    try:
+        return (yield)
+    finally:
+        session.item = None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What runs now belongs to the test's setup."""
+    item.config.stash[SESSION].phase = "setup"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """What runs now belongs to the test itself."""
+    item.config.stash[SESSION].phase = "call"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Our errors explain themselves; any failing test shows what the services of its enclave wrote."""
+    report = yield
+    if call.excinfo is not None and "pytest_enclave.errors" in sys.modules:
+        from pytest_enclave.face.failures import explain
+
+        explain(item, call, report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """Remove every enclave, whatever ended the session."""
+    try:
+        return (yield)
+    finally:
+        session.config.stash[SESSION].close()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The last chance: a session that ended before it finished."""
+    session = config.stash.get(SESSION, None)
+    if session is not None:
+        session.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """One line on what was executed and what reused; a section on what could not be removed."""
+    session = config.stash[SESSION]
+    if not session.runs and not session.leaks:
+        return
+    from pytest_enclave.report.summary import leak_lines, summary_line
+
+    if session.leaks:
+        count = len(session.leaks)
+        terminalreporter.section(f"enclave: {count} leaked resource{'s' if count != 1 else ''}", red=True)
+        for line in leak_lines(session.leaks):
+            terminalreporter.write_line(line)
+    if session.runs and config.get_verbosity() >= 0:
+        terminalreporter.write_line(summary_line(session.runs))

@@ -1,0 +1,59 @@
+"""What reports tell of a package whose Starlark does not yield a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pytest_enclave.errors import InterpretationError, PackageError
+from pytest_enclave.report.facts import note_lines
+from pytest_enclave.report.fitting import Block
+from pytest_enclave.report.look import Look
+from pytest_enclave.report.problem_table import problem_table
+from pytest_enclave.report.source_excerpt import excerpt_at, gutter_of, place, source_line
+from pytest_enclave.report.story import Story
+from pytest_enclave.report.text import plural
+from pytest_enclave.source import Frame
+
+MOST_FRAMES = 6
+
+
+def package_story(error: PackageError, look: Look) -> Story:
+    """Where the package is wrong; nothing more is known."""
+    excerpt = excerpt_at(error.sources, error.location)
+    return Story(error.message, error.location, excerpt, (), error.remedy)
+
+
+def interpretation_story(error: InterpretationError, look: Look) -> Story:
+    """The expression, the calls that led to it, and every problem where there are several."""
+    excerpt = excerpt_at(error.sources, error.location, context=True)
+    look = replace(look, gutter=gutter_of(excerpt))
+    blocks = []
+    if len(error.problems) > 1:
+        blocks.append(problem_table(error.problems, look))
+    if frames := _callers(error):
+        blocks.append(_frames_block(frames, error.sources, look))
+    blocks.append(Block(tuple(note_lines("phase: interpretation; nothing was started", look))))
+    remedy = error.remedy or (error.problems[0].remedy if len(error.problems) == 1 else "")
+    return Story(error.message, error.location, excerpt, tuple(blocks), remedy)
+
+
+def _callers(error: InterpretationError) -> list[Frame]:
+    """The calls on the way, the nearest first, without the place that the report points at already."""
+    here = error.location
+    frames = [frame for frame in error.frames if frame.location.line]
+    if here and frames and (frames[-1].location.file, frames[-1].location.line) == (here.file, here.line):
+        frames.pop()
+    return frames[::-1]
+
+
+def _frames_block(frames: list[Frame], sources: Mapping[str, str], look: Look) -> Block:
+    shown = frames if look.verbose else frames[:MOST_FRAMES]
+    lines = []
+    for frame in shown:
+        code = source_line(sources, frame.location)
+        told = f"called from {place(frame.location)}" + (f"  {code}" if code else f" in {frame.function}")
+        lines.append(note_lines(look.fit(look.clean(told), look.gutter + 3), look)[0])
+    if len(shown) < len(frames):
+        lines += note_lines(f"… {plural(len(frames) - len(shown), 'more call')} (-vv shows all)", look)
+    return Block(tuple(lines))

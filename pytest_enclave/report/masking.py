@@ -1,0 +1,163 @@
+"""Secrets are never shown.
+
+What is a secret: the value of an environment variable (`env_vars` of a `ServiceConfig`, of `run_sh` and the like) whose
+name has a word ending in KEY, TOKEN, PASSWORD, PASSWD, PASSPHRASE, SECRET or CREDENTIAL, or the same in the plural:
+`API_KEY`, `PGPASSWORD`, `accessToken`; KEY must be the whole word, so `KEYBOARD` and `MONKEY` are none.
+
+How it is masked: from 8 characters on wherever it occurs, shorter ones (from 4) only as whole words, so that a password
+`pass` does not garble `password`. Its forms inside string literals, JSON and URLs are masked too.
+
+What is left readable although its name says otherwise: values of up to 3 characters, plain words such as `true`, and
+words that the plan shows anyway as a service's or an image's name. The password `postgres` of the image `postgres:16`
+is nobody's secret, and masking it would take the report's nouns away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote as url_quote
+
+from pytest_enclave.plan.futures import Future, find
+from pytest_enclave.plan.instruction import Instruction, Plan
+from pytest_enclave.plan.record import Origin
+from pytest_enclave.plan.values import Struct, Value, quote, to_text
+
+MASK = "••••"
+SHORTEST = 4
+ANYWHERE = 8
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_TELLING = re.compile(r"(?:API)?KEYS?|\w*(?:TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIAL)S?", re.IGNORECASE)
+_ENTRY = re.compile(r"""["']([A-Z][A-Z0-9_]*)["']\s*:\s*["']([^"'\n]+)["']""")
+_IMAGE = re.compile(r"""\bimage\s*=\s*["']([^"'\n]+)["']""")
+_ORDINARY = frozenset({"true", "false", "none", "null", "auto", "default", "enabled", "disabled", "required"})
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a variable of that name holds a secret."""
+    return any(_TELLING.fullmatch(word) for word in _WORDS.findall(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Texts not to be shown, and future references whose values are not to be shown."""
+
+    texts: frozenset[str] = frozenset()
+    futures: frozenset[Future] = frozenset()
+    _pattern: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_pattern", _pattern_of(self.texts))
+
+    @classmethod
+    def of_plan(cls, plan: Plan) -> Secrets:
+        """Every secret in the plan's environment variables."""
+        return cls.of_instructions(plan.instructions)
+
+    @classmethod
+    def of_instructions(cls, instructions: Iterable[Instruction]) -> Secrets:
+        """Every secret in these instructions' environment variables."""
+        calls = list(instructions)
+        values = {value for call in calls for value in _secret_values(dict(call.arguments))}
+        shown = {name for call in calls for name in _shown_names(dict(call.arguments))}
+        futures = frozenset(future for value in values for future in find(value))
+        literals = {text for value in values for text in _without_futures(value)}
+        return cls(frozenset(text for text in literals if _worth_masking(text) and text not in shown), futures)
+
+    @classmethod
+    def of_sources(cls, sources: Mapping[str, str]) -> Secrets:
+        """Secrets in source text, for a package that yields no plan: `"DB_PASSWORD": "…"`, names in capitals only."""
+        shown = {part for text in sources.values() for match in _IMAGE.finditer(text) for part in _parts(match[1])}
+        pairs = (match for text in sources.values() for match in _ENTRY.finditer(text))
+        found = {match[2] for match in pairs if is_secret_name(match[1])}
+        return cls(frozenset(text for text in found if _worth_masking(text) and text not in shown))
+
+    def __or__(self, other: Secrets) -> Secrets:
+        if other.texts <= self.texts and other.futures <= self.futures:
+            return self
+        return Secrets(self.texts | other.texts, self.futures | other.futures)
+
+    def with_origins(self, origins: Iterable[Origin]) -> Secrets:
+        """These, and the values that became known for secret references, or under a secret's name."""
+        known = {
+            to_text(origin.value)
+            for origin in origins
+            if Future(origin.step.instruction.producer, origin.field) in self.futures or is_secret_name(origin.field)
+        }
+        return Secrets(self.texts | {text for text in known if _worth_masking(text)}, self.futures)
+
+    def mask(self, text: str) -> str:
+        """The text with `••••` in place of every secret."""
+        return text if self._pattern is None else self._pattern.sub(MASK, text)
+
+
+def _worth_masking(text: str) -> bool:
+    return len(text.strip()) >= SHORTEST and text.strip().lower() not in _ORDINARY
+
+
+def _secret_values(value: Value) -> Iterator[str]:
+    """Values of secret variables, in any `env_vars` at any depth."""
+    for name, item in _named_items(value):
+        if name == "env_vars" and isinstance(item, Mapping):
+            for key, text in item.items():
+                if is_secret_name(str(key)):
+                    yield to_text(text)
+        yield from _secret_values(item)
+
+
+def _shown_names(value: Value) -> Iterator[str]:
+    """Names that reports are full of: of services, and each part of an image's reference."""
+    for name, item in _named_items(value):
+        if name in ("name", "service_name") and isinstance(item, str):
+            yield item
+        elif name == "image" and isinstance(item, str):
+            yield from _parts(item)
+        elif name == "configs" and isinstance(item, Mapping):
+            yield from item
+        yield from _shown_names(item)
+
+
+def _parts(reference: str) -> list[str]:
+    return [reference, *re.split(r"[/:@]", reference)]
+
+
+def _named_items(value: Value) -> Iterator[tuple[str, Value]]:
+    if isinstance(value, Struct):
+        yield from value.fields.items()
+    elif isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, (list, tuple)):
+        yield from (("", item) for item in value)
+
+
+def _without_futures(text: str) -> list[str]:
+    """The text, or the pieces between the future references in it."""
+    pieces = [text]
+    for future in find(text):
+        pieces = [part for piece in pieces for part in piece.split(str(future))]
+    return pieces
+
+
+def _pattern_of(texts: Iterable[str]) -> re.Pattern[str] | None:
+    forms = {form for text in texts for form in _forms(text)}
+    if not forms:
+        return None
+    # The longest first: a secret may begin with another one.
+    return re.compile("|".join(map(_as_pattern, sorted(forms, key=lambda form: (-len(form), form)))))
+
+
+def _forms(text: str) -> set[str]:
+    """The ways a secret may be written: raw, in literals, in literals within texts, in URLs, and line by line."""
+    in_literal = quote(text)[1:-1]
+    in_url = url_quote(text, safe="", errors="replace")
+    lines = {part.strip() for part in text.splitlines()} if "\n" in text else set()
+    found = {text, text.strip(), in_literal, quote(in_literal)[1:-1], in_url, *lines}
+    return {form for form in found if len(form) >= SHORTEST}
+
+
+def _as_pattern(form: str) -> str:
+    if len(form) >= ANYWHERE:
+        return re.escape(form)
+    return rf"(?<![^\W_]){re.escape(form)}(?![^\W_])"

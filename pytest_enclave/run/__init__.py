@@ -1,0 +1,1 @@
+"""One run: a package and its arguments, taken through the pipeline into an enclave."""

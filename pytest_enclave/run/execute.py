@@ -1,0 +1,211 @@
+"""Executing a valid plan, one instruction after the other; each success is journaled at once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from pytest_enclave.errors import EnclaveError, ExecutionError, RunTimedOut
+from pytest_enclave.instructions.protocol import Context, InstructionType, Result
+from pytest_enclave.instructions.service_object import config_text
+from pytest_enclave.plan.canonical import call_text
+from pytest_enclave.plan.events import Emit, InstructionStarted, StepFinished
+from pytest_enclave.plan.facts import Facts
+from pytest_enclave.plan.futures import UnknownFuture, find, look_up
+from pytest_enclave.plan.instruction import Instruction
+from pytest_enclave.plan.record import Origin, Outcome, Record, Step
+from pytest_enclave.plan.values import Value
+from pytest_enclave.run.reuse import Action, Alignment, Candidate, Decision, Slot, decide, key_of, made_stale
+from pytest_enclave.run.state import EnclaveState
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a run may go: services side by side, the `Clock.now()` at which it must be over, the seed of its pauses."""
+
+    parallelism: int = 4
+    deadline: float | None = None
+    timeout: float | None = None
+    seed: int | None = None
+
+
+@dataclass(slots=True)
+class Execution:
+    """One execution under way: the steps done so far, and the values known."""
+
+    state: EnclaveState
+    types: Mapping[str, InstructionType]
+    facts: Facts
+    images: Mapping[str, str]
+    limits: Limits
+    extract: Callable[[str, str], Value]
+    emit: Emit
+    random: random.Random = field(default_factory=random.Random)
+    steps: list[Step] = field(default_factory=list)
+    values: dict[str, Mapping[str, Value]] = field(default_factory=dict)
+
+    def run(self, candidates: Sequence[Candidate], alignment: Alignment) -> None:
+        """Execute, update or skip every candidate. Raises the first error; the steps until then stay."""
+        self.values = self.state.values()
+        for number, (candidate, slot) in enumerate(zip(candidates, alignment.slots, strict=True), 1):
+            self._check_time(number, len(candidates))
+            step = self._take(candidate, slot, number, len(candidates))
+            self._finish(step, number, len(candidates))
+
+    def _take(self, candidate: Candidate, slot: Slot | None, number: int, total: int) -> Step:
+        call = candidate.instruction
+        started = self.state.engine.clock.now()
+        self.emit(InstructionStarted(call, number, total))
+        slot = self._current(slot)
+        try:
+            resolved = self._resolve(call)
+            decision = decide(candidate, slot, self._text(resolved))
+            if decision.action is Action.SKIP and slot is not None:
+                return self._skip(call, slot, decision)
+            return self._execute(candidate, resolved, slot, decision, started)
+        except BaseException as error:
+            self._failed(candidate, slot)
+            if isinstance(error, EnclaveError):
+                self._explain(error, call)
+                duration = self.state.engine.clock.now() - started
+                failed = Step(call, Outcome.FAILED, duration, error.message)
+                self._finish(failed, number, total)
+            raise
+
+    def _current(self, slot: Slot | None) -> Slot | None:
+        """The slot as it stands now: a step before may have made it stale."""
+        if slot is None or slot.record.stale:
+            return slot
+        return replace(slot, record=self.state.journal.records[slot.position])
+
+    def _resolve(self, call: Instruction) -> Instruction:
+        try:
+            return replace(call, arguments=self.types[call.name].resolve(call, self.values))
+        except UnknownFuture as error:
+            raise ExecutionError(str(error)) from None
+
+    def _text(self, call: Instruction) -> str:
+        return call_text(call.name, self.types[call.name].parameters, call.arguments)
+
+    def _skip(self, call: Instruction, slot: Slot, decision: Decision) -> Step:
+        """The recorded values count, under the name that this plan knows their producer by (rule 5)."""
+        own = slot.record.values.get(slot.record.producer)
+        if own is not None:
+            self.values[call.producer] = own
+        return Step(call, Outcome.SKIPPED, 0.0, slot.record.message, decision.reason)
+
+    def _execute(
+        self, candidate: Candidate, resolved: Instruction, slot: Slot | None, decision: Decision, started: float
+    ) -> Step:
+        replaced = candidate.footprint.services.keys() & self.state.configs().keys()
+        context = self._context(self._unchanged(candidate, resolved, slot))
+        result = self.types[resolved.name].execute(resolved, context)
+        self._journal(candidate, resolved, slot, result)
+        updated = decision.action is Action.UPDATE or bool(replaced)
+        outcome = Outcome.UPDATED if updated else Outcome.EXECUTED
+        duration = self.state.engine.clock.now() - started
+        return Step(candidate.instruction, outcome, duration, result.message, decision.reason)
+
+    def _context(self, keep: frozenset[str]) -> Context:
+        return Context(
+            site=self.state.site,
+            clock=self.state.engine.clock,
+            artifacts=self.state.artifacts,
+            services=self.state.configs(),
+            emit=self.emit,
+            extract=self.extract,
+            random=self.random,
+            parallelism=self.limits.parallelism,
+            deadline=self.limits.deadline,
+            keep=keep,
+        )
+
+    def _unchanged(self, candidate: Candidate, resolved: Instruction, slot: Slot | None) -> frozenset[str]:
+        """Services of a batch that are already as they should be, so that only the others are replaced."""
+        if slot is None or slot.record.stale or len(candidate.footprint.services) < 2:
+            return frozenset()
+        wanted = self.types[resolved.name].footprint(resolved)
+        before = slot.record
+
+        def same(name: str) -> bool:
+            config = before.services.get(name)
+            reference = config.fields["image"] if config is not None else ""
+            return (
+                before.footprint.services.get(name) == candidate.footprint.services[name]
+                and _resolved_config(before, name) == wanted.services[name]
+                and before.images.get(reference) == self.images.get(reference, self.facts.images.get(reference))
+            )
+
+        return frozenset(name for name in wanted.services if same(name))
+
+    def _journal(self, candidate: Candidate, resolved: Instruction, slot: Slot | None, result: Result) -> None:
+        call, journal = candidate.instruction, self.state.journal
+        digests = {**self.facts.images, **self.images}
+        images = {reference: digests.get(reference) or "" for reference in candidate.footprint.images}
+        record = Record(
+            name=call.name,
+            text=call.text,
+            key=key_of(candidate.instruction, candidate.footprint, images),
+            resolved=self._text(resolved),
+            producer=call.producer,
+            location=call.location,
+            footprint=candidate.footprint,
+            values=result.values,
+            contents=result.contents,
+            services=result.services,
+            images=images,
+            message=result.message,
+        )
+        self.values |= result.values
+        if slot is None:
+            journal.append(record)
+            return
+        before = slot.record.contents
+        changed = frozenset(name for name, digest in result.contents.items() if before.get(name) != digest)
+        later = made_stale(slot, candidate, journal.records, changed)
+        journal.put({slot.position: record, **later})
+
+    def _failed(self, candidate: Candidate, slot: Slot | None) -> None:
+        """What was to replace a slot and failed leaves nothing there that could be relied on (rule 6)."""
+        if slot is not None:
+            everything = candidate.footprint.artifacts
+            later = made_stale(slot, candidate, self.state.journal.records, everything)
+            self.state.journal.put(later)
+            self.state.journal.delete(slot.position)
+
+    def _explain(self, error: EnclaveError, call: Instruction) -> None:
+        """Tell the error which instruction it belongs to, and where the values in it came from."""
+        if error.location is None:
+            error.location = call.location
+        if isinstance(error, ExecutionError):
+            error.instruction = call
+            error.origins = list(self._origins(call))
+
+    def _origins(self, call: Instruction) -> list[Origin]:
+        by_producer = {step.instruction.producer: step for step in self.steps}
+        found: dict[str, Origin] = {}
+        for future in find(dict(call.arguments)):
+            step = by_producer.get(future.producer)
+            if step is not None:
+                try:
+                    found[str(future)] = Origin(future.field, look_up(future, self.values), step)
+                except UnknownFuture:
+                    continue
+        return list(found.values())
+
+    def _finish(self, step: Step, number: int, total: int) -> None:
+        self.steps.append(step)
+        self.emit(StepFinished(step, number, total))
+
+    def _check_time(self, number: int, total: int) -> None:
+        limits = self.limits
+        if limits.deadline is not None and self.state.engine.clock.now() > limits.deadline:
+            raise RunTimedOut(
+                f"the run took longer than {limits.timeout:g} s: {number - 1} of {total} instructions were done",
+                remedy="`--enclave-timeout` sets how long a whole run may take",
+            )
+
+
+def _resolved_config(record: Record, name: str) -> str:
+    return config_text(record.services[name])

@@ -1,0 +1,40 @@
+"""What a run came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_enclave.errors import EnclaveError
+from pytest_enclave.plan.instruction import Plan
+from pytest_enclave.plan.record import Outcome, Step
+from pytest_enclave.plan.values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run: its steps in plan order, what the main function returned, and the error that ended it, if any.
+
+    `output` is plain Python: structs are dicts, future references are replaced by their values. `mismatch` says why
+    nothing was reused, where the enclave had run another plan before; `duration` is in seconds.
+    """
+
+    plan: Plan
+    instructions: tuple[Step, ...] = ()
+    output: Value = None
+    error: EnclaveError | None = None
+    mismatch: str = ""
+    duration: float = 0.0
+
+    def count(self, *outcomes: Outcome) -> int:
+        """How many instructions had one of these outcomes."""
+        return sum(step.outcome in outcomes for step in self.instructions)
+
+    @property
+    def executed(self) -> int:
+        """How many instructions were executed or updated."""
+        return self.count(Outcome.EXECUTED, Outcome.UPDATED)
+
+    @property
+    def skipped(self) -> int:
+        """How many instructions were reused."""
+        return self.count(Outcome.SKIPPED)

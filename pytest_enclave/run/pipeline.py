@@ -1,0 +1,112 @@
+"""The spine: a package and its arguments, taken into an enclave.
+
+    load → interpret → observe → reuse → validate → execute
+
+Everything before `execute` is a function from plain data to plain data; `observe` asks the engine once. Each success is
+journaled at once, so that a run which fails half-way goes on where it failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from pytest_enclave.engine.protocol import PullPolicy
+from pytest_enclave.errors import EnclaveError
+from pytest_enclave.instructions.registry import Registry
+from pytest_enclave.plan.events import Emit, PhaseStarted, Warned
+from pytest_enclave.plan.futures import Values, substitute_typed
+from pytest_enclave.plan.instruction import Plan
+from pytest_enclave.plan.record import Step
+from pytest_enclave.plan.values import Struct, Value
+from pytest_enclave.run.execute import Execution, Limits
+from pytest_enclave.run.interpretation import Interpretations, Request
+from pytest_enclave.run.observe import observe
+from pytest_enclave.run.outcome import Run
+from pytest_enclave.run.reuse import Candidate, align, forecast, key_of
+from pytest_enclave.run.state import EnclaveState
+from pytest_enclave.run.validate import judge, require_images, validate, world_before
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What runs share: the instruction types, the interpreter with its memory, and the jq evaluator."""
+
+    types: Registry
+    interpretations: Interpretations
+    extract: Callable[[str, str], Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How runs go. `timeout` is for a whole run, in seconds, None for no limit; `seed` fixes the pauses of waits."""
+
+    parallelism: int = 4
+    timeout: float | None = None
+    pull: PullPolicy = PullPolicy.MISSING
+    seed: int | None = None
+
+
+def run(
+    request: Request,
+    state: EnclaveState,
+    tools: Tools,
+    options: Options,
+    emit: Emit,
+    before_execution: Callable[[Plan], None],
+) -> Run:
+    """Take the request through the pipeline. Never raises an EnclaveError: the run carries it."""
+    clock = state.engine.clock
+    started = clock.now()
+    deadline = None if options.timeout is None else started + options.timeout
+    plan, steps, mismatch = Plan(), list[Step](), ""
+    try:
+        emit(PhaseStarted("interpreting"))
+        plan = tools.interpretations.interpret(request, tools.types)
+        for warning in plan.warnings:
+            emit(Warned(warning))
+        before_execution(plan)
+
+        footprints = [tools.types[call.name].footprint(call) for call in plan.instructions]
+        facts = observe(state.engine, state.site, footprints)
+
+        candidates = [
+            Candidate(call, footprint, key_of(call, footprint, facts.images))
+            for call, footprint in zip(plan.instructions, footprints, strict=True)
+        ]
+        records = state.journal.records
+        alignment = align(candidates, records, facts)
+        mismatch = alignment.mismatch
+        decisions = forecast(candidates, alignment, records)
+
+        emit(PhaseStarted("validating", len(candidates)))
+        world = world_before(facts, state.configs(), state.artifacts.names())
+        judge(validate(candidates, decisions, tools.types, world, state.engine), len(candidates), emit)
+        images, unavailable = require_images(candidates, decisions, state.engine, options.pull, emit)
+        judge(unavailable, len(candidates), emit)
+
+        emit(PhaseStarted("executing", len(candidates)))
+        limits = Limits(options.parallelism, deadline, options.timeout)
+        execution = Execution(
+            state, tools.types, facts, images, limits, tools.extract, emit, Random(options.seed), steps
+        )
+        execution.run(candidates, alignment)
+        output = to_plain(plan.output, execution.values)
+        return Run(plan, tuple(steps), output, None, mismatch, clock.now() - started)
+    except EnclaveError as error:
+        error.sources = error.sources or plan.sources
+        return Run(plan, tuple(steps), None, error, mismatch, clock.now() - started)
+
+
+def to_plain(value: Value, values: Values) -> Value:
+    """A returned value as plain Python: structs become dicts, future references their values (behaviour.md §3.3)."""
+    if isinstance(value, str):
+        return substitute_typed(value, values)
+    if isinstance(value, Struct):
+        return {name: to_plain(item, values) for name, item in value.fields.items()}
+    if isinstance(value, Mapping):
+        return {key: to_plain(item, values) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [to_plain(item, values) for item in value]
+    return value

@@ -1,0 +1,251 @@
+"""What need not run again.
+
+The rules (design §4). An instruction is skipped only if the enclave already shows its effect.
+
+1. *Equivalence* is equality of keys: the canonical text, plus the digests of what the text only names (package files,
+   images). Descriptions, locations and times are no part of it. Future references are named by their producers, so the
+   same source gives the same text at any offset.
+2. *Alignment*: the submitted plan is laid over the enclave plan at the first offset where the whole overlap fits, slot
+   by slot: equal, or an in-place update. Inside as a whole → everything is skipped. The tail of the enclave plan under the
+   head of the submitted one → the overlap is skipped, the rest runs and is appended. No offset → everything runs and is
+   appended; names that exist are replaced.
+3. *In-place update*: another config for a service of the same name, or other content for an artifact of the same name,
+   takes over the slot. What may see the difference becomes stale, and runs again when it is submitted: each later
+   instruction that looks into services; each later service mounting a changed artifact; and whatever has other resolved
+   arguments than before.
+4. *Still true*: an instruction beyond the overlap that disturbs one inside it breaks the match; and the live services
+   must be what the enclave plan as a whole implies: running, or stopped, from the recorded image.
+
+This file is pure: it reads plain values, asks nobody, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from pytest_enclave.plan.facts import Facts, ServiceFact, Status
+from pytest_enclave.plan.footprint import Footprint, Replay
+from pytest_enclave.plan.instruction import Instruction
+from pytest_enclave.plan.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A submitted instruction with all that the rules look at."""
+
+    instruction: Instruction
+    footprint: Footprint
+    key: str
+
+
+class Fit(Enum):
+    """How a candidate lies on a slot of the enclave plan."""
+
+    EQUAL = "equal"
+    UPDATE = "updates it in place"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place in the enclave plan that a candidate lies on: its position, what is recorded there, and how it fits."""
+
+    position: int
+    record: Record
+    fit: Fit
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Candidate by candidate the slot it lies on, None for one beyond the enclave plan's end.
+
+    `mismatch` says where the plans first differ, where nothing aligned though there was something to align with.
+    """
+
+    slots: tuple[Slot | None, ...]
+    mismatch: str = ""
+
+
+class Action(Enum):
+    """What to do with a candidate."""
+
+    SKIP = "skip"
+    RUN = "run"
+    UPDATE = "update"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, and why."""
+
+    action: Action
+    reason: str = ""
+
+
+def key_of(instruction: Instruction, footprint: Footprint, images: Mapping[str, str | None]) -> str:
+    """The canonical text with the digests of the files and images that it names (rule 1)."""
+    files = [f"{argument}={file.digest}" for argument, file in sorted(instruction.files.items())]
+    digests = [f"{reference}={images.get(reference)}" for reference in sorted(footprint.images)]
+    return "\n".join([instruction.text, *files, *digests])
+
+
+def align(candidates: Sequence[Candidate], records: Mapping[int, Record], facts: Facts) -> Alignment:
+    """Lay the submitted plan over the enclave plan (rules 2 and 4). `records` is ordered by position."""
+    placed = list(records.items())
+    for offset in range(len(placed)):
+        slots = _slots_at(candidates, placed[offset:])
+        if slots and not _disturbed(slots, candidates, placed[offset + len(slots) :]):
+            rest = [None] * (len(candidates) - len(slots))
+            return Alignment((*(_checked(slot, placed, facts) for slot in slots), *rest))
+    return Alignment((None,) * len(candidates), _first_difference(candidates, placed))
+
+
+def _slots_at(candidates: Sequence[Candidate], placed: Sequence[tuple[int, Record]]) -> list[Slot]:
+    """The slots under the candidates, or nothing where one of them does not fit."""
+    slots = []
+    for candidate, (position, record) in zip(candidates, placed, strict=False):
+        fit = _fit(candidate, record)
+        if fit is None:
+            return []
+        slots.append(Slot(position, record, fit))
+    return slots
+
+
+def _fit(candidate: Candidate, record: Record) -> Fit | None:
+    if candidate.key == record.key:
+        return Fit.EQUAL
+    if candidate.instruction.text == record.text:
+        return Fit.UPDATE
+    if candidate.footprint.replay is not Replay.REPLACE or candidate.instruction.name != record.name:
+        return None
+    new, old = candidate.footprint, record.footprint
+    same = old.services.keys() <= new.services.keys() and old.artifacts == new.artifacts
+    return Fit.UPDATE if same and (old.services or old.artifacts) else None
+
+
+def _disturbed(slots: Sequence[Slot], candidates: Sequence[Candidate], beyond: Sequence[tuple[int, Record]]) -> bool:
+    """Rule 4, first half: something after the overlap has changed what the overlap stands for."""
+    if len(candidates) > len(slots):
+        return False
+    return any(later.footprint.disturbs(slot.record.footprint) for _, later in beyond for slot in slots)
+
+
+def _checked(slot: Slot, placed: Sequence[tuple[int, Record]], facts: Facts) -> Slot:
+    """Rule 4, second half: a slot whose service is not what the enclave plan implies counts as stale."""
+    if slot.record.stale:
+        return slot
+    for name in slot.record.footprint.services:
+        reason = _untrue(name, slot.record, _implied(name, placed), facts.services.get(name))
+        if reason:
+            return replace(slot, record=replace(slot.record, stale=reason))
+    return slot
+
+
+def _implied(name: str, placed: Sequence[tuple[int, Record]]) -> Status | None:
+    """What the enclave plan as a whole leaves of a service: running, stopped, or nothing."""
+    status: Status | None = None
+    for _, record in placed:
+        if name in record.footprint.services or name in record.footprint.acts_on:
+            after = {"remove_service": None, "stop_service": Status.STOPPED}
+            status = after.get(record.name, Status.RUNNING)
+    return status
+
+
+def _untrue(name: str, record: Record, implied: Status | None, fact: ServiceFact | None) -> str:
+    """Why the service is not as recorded, or nothing."""
+    if implied is None:
+        return ""
+    if fact is None:
+        return f"service `{name}` is gone"
+    at_rest = fact.status in (Status.STOPPED, Status.EXITED)
+    if implied is Status.STOPPED and not at_rest:
+        return f"service `{name}` is {fact.status.value}, not stopped"
+    if implied is Status.RUNNING and fact.status is not Status.RUNNING and not _finished_job(name, record, fact):
+        code = "" if fact.exit_code is None else f" (exit code {fact.exit_code})"
+        return f"service `{name}` is {fact.status.value}{code}, not running"
+    if fact.image not in record.images.values():
+        return f"service `{name}` runs from another image than recorded"
+    return ""
+
+
+def _finished_job(name: str, record: Record, fact: ServiceFact) -> bool:
+    """A service without ports that ended well has done what it was there for."""
+    return fact.exit_code == 0 and name in record.services and not record.services[name].get("ports")
+
+
+def _first_difference(candidates: Sequence[Candidate], placed: Sequence[tuple[int, Record]]) -> str:
+    """Where the plans part, at the offset where they agree for longest."""
+    if not candidates or not placed:
+        return ""
+    longest, at = -1, 0
+    for offset in range(len(placed)):
+        agreeing = 0
+        for candidate, (_, record) in zip(candidates, placed[offset:], strict=False):
+            if _fit(candidate, record) is None:
+                break
+            agreeing += 1
+        if agreeing > longest:
+            longest, at = agreeing, offset
+    if longest >= min(len(candidates), len(placed) - at):
+        return "instructions executed since have changed what this plan asks for"
+    new, old = candidates[longest].instruction, placed[at + longest][1]
+    return f"{new.name} at {new.location} is not the {old.name} of {old.location} that ran here before"
+
+
+def decide(candidate: Candidate, slot: Slot | None, resolved: str | None) -> Decision:
+    """What to do with a candidate now (rule 3). `resolved` is its resolved text, None while that is not known."""
+    again = Action.UPDATE if candidate.footprint.replay is Replay.REPLACE else Action.RUN
+    if slot is None:
+        return Decision(Action.RUN, "new")
+    if slot.record.stale:
+        return Decision(again, slot.record.stale)
+    if slot.fit is Fit.UPDATE:
+        return Decision(again, "it changed" if candidate.instruction.text != slot.record.text else _content(candidate))
+    if resolved is not None and resolved != slot.record.resolved:
+        return Decision(again, "a value it depends on changed")
+    return Decision(Action.SKIP, "already done")
+
+
+def _content(candidate: Candidate) -> str:
+    return "an image it uses changed" if candidate.footprint.images else "the content of a file changed"
+
+
+def made_stale(
+    slot: Slot, candidate: Candidate, records: Mapping[int, Record], changed_artifacts: frozenset[str]
+) -> Mapping[int, Record]:
+    """The later records that may see the difference after the candidate ran in place of the slot (rule 3)."""
+    stale: dict[int, Record] = {}
+    makes = candidate.footprint.services
+    works_inside = candidate.footprint.replay is Replay.OBSERVE
+    for position, record in records.items():
+        if position <= slot.position or record.stale:
+            continue
+        reason = ""
+        if record.footprint.replay is Replay.OBSERVE and (makes or works_inside):
+            what = "service " + ", ".join(f"`{name}`" for name in makes) if makes else slot.record.name
+            reason = f"{what} before it was {'replaced' if makes else 'run again'}"
+        elif not changed_artifacts.isdisjoint(record.footprint.needs):
+            names = ", ".join(f"`{name}`" for name in sorted(changed_artifacts & record.footprint.needs))
+            reason = f"files artifact {names} changed"
+        elif record.footprint.replay is Replay.ACT and not record.footprint.acts_on.isdisjoint(makes):
+            reason = "the service it acts on was replaced"
+        if reason:
+            stale[position] = replace(record, stale=reason)
+    return stale
+
+
+def forecast(
+    candidates: Sequence[Candidate], alignment: Alignment, records: Mapping[int, Record]
+) -> tuple[Decision, ...]:
+    """What will run, as far as can be said before anything did: every changed artifact counts as changed content."""
+    known = dict(records)
+    decisions = []
+    for candidate, slot in zip(candidates, alignment.slots, strict=True):
+        if slot is not None and not slot.record.stale:
+            slot = replace(slot, record=known[slot.position])
+        decision = decide(candidate, slot, None)
+        decisions.append(decision)
+        if slot is not None and decision.action is not Action.SKIP:
+            known |= made_stale(slot, candidate, known, candidate.footprint.artifacts)
+    return tuple(decisions)

@@ -1,0 +1,40 @@
+"""The state of one enclave, in one place: what runs it, what has been executed in it, and what that left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_enclave.engine.protocol import EnclaveId, Engine, Site
+from pytest_enclave.plan.service import ServiceConfig
+from pytest_enclave.plan.values import Struct, Value
+from pytest_enclave.store.artifacts import ArtifactStore
+from pytest_enclave.store.journal import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveState:
+    """An open enclave. The journal is the truth; services and values are read off it."""
+
+    id: EnclaveId
+    engine: Engine
+    site: Site
+    journal: Journal
+    artifacts: ArtifactStore
+
+    def configs(self) -> Mapping[str, ServiceConfig]:
+        """The config of every service that the enclave plan leaves in place, by name."""
+        live: dict[str, Struct] = {}
+        for record in self.journal.records.values():
+            live |= record.services
+            if record.name == "remove_service":
+                for name in record.footprint.acts_on:
+                    live.pop(name, None)
+        return {name: ServiceConfig.of(config) for name, config in live.items()}
+
+    def values(self) -> dict[str, Mapping[str, Value]]:
+        """Everything that executed instructions have produced, by producer; the latest one counts."""
+        known: dict[str, Mapping[str, Value]] = {}
+        for record in self.journal.records.values():
+            known |= record.values
+        return known

@@ -1,0 +1,108 @@
+"""Walking what will run through a simulated enclave: every problem is found, nothing is started (behaviour.md §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pytest_enclave.engine.protocol import Address, Engine, PullPolicy, ServiceSpec
+from pytest_enclave.errors import Problem, ValidationError
+from pytest_enclave.instructions.protocol import InstructionType
+from pytest_enclave.plan.events import Emit, Warned
+from pytest_enclave.plan.facts import Facts
+from pytest_enclave.plan.service import ServiceConfig
+from pytest_enclave.plan.world import KnownService, World
+from pytest_enclave.run.reuse import Action, Candidate, Decision
+
+
+def validate(
+    candidates: Sequence[Candidate],
+    decisions: Sequence[Decision],
+    types: Mapping[str, InstructionType],
+    world: World,
+    engine: Engine,
+) -> list[Problem]:
+    """All problems of the instructions that will run, in plan order; warnings among them.
+
+    What is skipped changes the world too, but is not judged: it has been, when it ran.
+    """
+    found: list[Problem] = []
+    for candidate, decision in zip(candidates, decisions, strict=True):
+        call = candidate.instruction
+        kind = types[call.name]
+        after, problems = kind.check(call, world)
+        world = after
+        if decision.action is Action.SKIP:
+            continue
+        found += problems
+        for name, config in kind.configs(call).items():
+            found += (_at(problem, candidate) for problem in engine.check(_spec(name, config)))
+    return found
+
+
+def world_before(facts: Facts, services: Mapping[str, ServiceConfig], artifacts: Sequence[str]) -> World:
+    """The world that the run starts from: live services with their ports, the artifacts, what the engine can give."""
+    known = {
+        name: KnownService(
+            {port_id: port.number for port_id, port in services[name].ports.items()} if name in services else {}
+        )
+        for name in facts.services
+    }
+    return World(services=known, artifacts=dict.fromkeys(artifacts), capacity=facts.capacity)
+
+
+def require_images(
+    candidates: Sequence[Candidate],
+    decisions: Sequence[Decision],
+    engine: Engine,
+    policy: PullPolicy,
+    emit: Emit,
+) -> tuple[Mapping[str, str], list[Problem]]:
+    """Have every image that is needed: the digests, and a problem for each that cannot be had."""
+    wanted: dict[str, Candidate] = {}
+    for candidate, decision in zip(candidates, decisions, strict=True):
+        if decision.action is not Action.SKIP:
+            for reference in sorted(candidate.footprint.images):
+                wanted.setdefault(reference, candidate)
+    digests: dict[str, str] = {}
+    problems: list[Problem] = []
+    for reference, outcome in engine.resolve_images(wanted, policy, emit).items():
+        if isinstance(outcome, Problem):
+            problems.append(_at(outcome, wanted[reference]))
+        else:
+            digests[reference] = outcome
+    return digests, sorted(problems, key=lambda p: (p.location is None, p.location))
+
+
+def judge(problems: Sequence[Problem], instructions: int, emit: Emit) -> None:
+    """Tell the warnings. Raises ValidationError where there are errors."""
+    errors = [problem for problem in problems if problem.severity == "error"]
+    for problem in problems:
+        if problem.severity != "error":
+            emit(Warned(problem))
+    if errors:
+        raise ValidationError(errors, instructions=instructions)
+
+
+def _at(problem: Problem, candidate: Candidate) -> Problem:
+    """The engine's problem, at the instruction it concerns."""
+    call = candidate.instruction
+    subject = problem.subject or next(iter(candidate.footprint.services), "")
+    about = subject if "(" in subject else f'{call.name}("{subject}")'
+    return Problem(problem.message, call.location, about, problem.remedy, problem.severity)
+
+
+def _spec(name: str, config: ServiceConfig) -> ServiceSpec:
+    return ServiceSpec(
+        name=name,
+        image=config.image,
+        address=Address(name, ""),
+        ports=config.ports,
+        public_ports=config.public_ports,
+        files=config.files,
+        entrypoint=config.entrypoint,
+        cmd=config.cmd,
+        env_vars=config.env_vars,
+        labels=config.labels,
+        max_cpu=config.max_cpu,
+        max_memory=config.max_memory,
+    )

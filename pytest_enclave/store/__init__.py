@@ -1,0 +1,1 @@
+"""What an enclave keeps: its journal of executed instructions, and its files artifacts."""

@@ -1,0 +1,111 @@
+"""The files artifacts of one enclave, as directories named by a digest of their content.
+
+New content goes into a new directory, so that services which mount the old one keep seeing it until they are replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from pytest_enclave.package.digest import digest_of
+
+
+class ArtifactStore:
+    """Files artifacts by name. `root` is a directory of the enclave's own."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._lock = threading.Lock()
+        self._digests: dict[str, str] = {}
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all artifacts."""
+        return tuple(self._digests)
+
+    def directory(self, name: str) -> Path:
+        """The directory with the artifact's files. Raises KeyError for an unknown name."""
+        return self._root / f"{name}-{self._digests[name][:16]}"
+
+    def directories(self) -> Mapping[str, Path]:
+        """Every artifact's directory, by name."""
+        return {name: self.directory(name) for name in self._digests}
+
+    def store_path(self, name: str, source: Path) -> str:
+        """Copy a file, under its own name, or a directory's content; symbolic links stay links."""
+
+        def fill(directory: Path) -> None:
+            if source.is_dir():
+                shutil.copytree(source, directory, symlinks=True, dirs_exist_ok=True)
+            else:
+                shutil.copy(source, directory / source.name)
+
+        return self._store(name, fill)
+
+    def store_files(self, name: str, files: Mapping[str, bytes]) -> str:
+        """Write files given by relative path and content."""
+
+        def fill(directory: Path) -> None:
+            for path, content in files.items():
+                target = directory / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+
+        return self._store(name, fill)
+
+    def store_tar(self, name: str, stream: Iterator[bytes], *, content_only: bool) -> str:
+        """Unpack a tar stream; entries that would leave the artifact, and devices, are left out."""
+
+        def fill(directory: Path) -> None:
+            with tempfile.TemporaryDirectory(dir=self._root, prefix=".tar-") as scratch:
+                _unpack(stream, Path(scratch))
+                tops = list(Path(scratch).iterdir())
+                inner = tops[0] if content_only and len(tops) == 1 and tops[0].is_dir() else Path(scratch)
+                for entry in inner.iterdir():
+                    shutil.move(entry, directory / entry.name)
+
+        return self._store(name, fill)
+
+    def _store(self, name: str, fill: Callable[[Path], None]) -> str:
+        self._root.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=self._root, prefix=".new-"))
+        try:
+            fill(scratch)
+            _make_readable(scratch)
+            digest, _ = digest_of(scratch, name)
+            with self._lock:
+                target = self._root / f"{name}-{digest[:16]}"
+                if not target.exists():
+                    scratch.rename(target)
+                self._digests[name] = digest
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return digest
+
+
+def _unpack(stream: Iterator[bytes], directory: Path) -> None:
+    with tempfile.TemporaryFile(dir=directory.parent) as spooled:
+        for chunk in stream:
+            spooled.write(chunk)
+        spooled.seek(0)
+        with tarfile.open(fileobj=spooled) as archive:
+            for member in archive:
+                try:
+                    safe = tarfile.data_filter(member, str(directory))
+                except tarfile.FilterError:
+                    continue
+                archive.extract(safe, directory, set_attrs=True, numeric_owner=True, filter="fully_trusted")
+
+
+def _make_readable(directory: Path) -> None:
+    """Services run under users of their own: whatever is in an artifact, each of them may read it."""
+    for path in (directory, *directory.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            readable = 0o555 if path.is_dir() or mode & 0o100 else 0o444
+            os.chmod(path, mode | readable | 0o200)

@@ -1,0 +1,74 @@
+"""Engines to test: the behavioural suite runs on each of them, unchanged."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pytest_enclave.engine.docker.engine import DockerEngine
+from pytest_enclave.engine.protocol import Engine
+from tests.engine.engine_enclave import Enclave, enclave_id
+
+
+@pytest.fixture(scope="session")
+def docker_host() -> str:
+    """Where the Docker engine for the tests is. The command that runs the tests says so; without one they fail."""
+    if "DOCKER_HOST" not in os.environ:
+        pytest.fail("these tests need a real Docker engine: set DOCKER_HOST to where it is")
+    return os.environ["DOCKER_HOST"]
+
+
+@pytest.fixture(scope="session")
+def docker_engine(docker_host: str) -> Iterator[DockerEngine]:
+    """The real engine."""
+    engine = DockerEngine(docker_host)
+    engine.probe()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session", params=["docker"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Every engine that runs real services."""
+    found: Engine = request.getfixturevalue(f"{request.param}_engine")
+    return found
+
+
+@pytest.fixture
+def open_enclave() -> Iterator[Callable[[Engine], Enclave]]:
+    """Opens enclaves on an engine, which are closed at the end without leaving anything."""
+    opened: list[Enclave] = []
+
+    def open_one(engine: Engine) -> Enclave:
+        id_ = enclave_id()
+        opened.append(Enclave(engine.open(id_), id_))
+        return opened[-1]
+
+    yield open_one
+    assert [leak for enclave in opened for leak in enclave.site.close()] == []
+
+
+@pytest.fixture
+def enclave(engine: Engine, open_enclave: Callable[[Engine], Enclave]) -> Enclave:
+    """A new enclave for this test alone."""
+    return open_enclave(engine)
+
+
+@pytest.fixture(scope="module")
+def shared(engine: Engine) -> Iterator[Enclave]:
+    """One enclave for tests that only look at their own services, each under its own name."""
+    id_ = enclave_id()
+    enclave = Enclave(engine.open(id_), id_)
+    yield enclave
+    assert enclave.site.close() == []
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

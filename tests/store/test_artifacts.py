@@ -1,0 +1,104 @@
+"""Files artifacts: what goes in comes out, nothing leaves its directory, and the digest tells contents apart."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_enclave.store.artifacts import ArtifactStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "artifacts")
+
+
+def tar(*members: tarfile.TarInfo | tuple[str, bytes]) -> Iterator[bytes]:
+    """A tar stream of files, given by name and content, and of ready-made members."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                archive.addfile(member)
+            else:
+                info = tarfile.TarInfo(member[0])
+                info.size = len(member[1])
+                archive.addfile(info, io.BytesIO(member[1]))
+    yield buffer.getvalue()
+
+
+def link(name: str, target: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.SYMTYPE, target
+    return info
+
+
+def directory(name: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.mode = tarfile.DIRTYPE, 0o755
+    return info
+
+
+def content(store: ArtifactStore, name: str) -> dict[str, bytes]:
+    root = store.directory(name)
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def test_a_file_is_stored_under_its_own_name(store: ArtifactStore, tmp_path: Path):
+    (tmp_path / "config.toml").write_text("a = 1")
+    store.store_path("config", tmp_path / "config.toml")
+    assert content(store, "config") == {"config.toml": b"a = 1"}
+
+
+def test_of_a_directory_the_content_is_stored(store: ArtifactStore, tmp_path: Path):
+    (tmp_path / "src" / "sub").mkdir(parents=True)
+    (tmp_path / "src" / "sub" / "a.txt").write_text("a")
+    store.store_path("src", tmp_path / "src")
+    assert content(store, "src") == {"sub/a.txt": b"a"}
+
+
+def test_equal_content_has_equal_digests_whatever_its_age_and_way(store: ArtifactStore, tmp_path: Path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.txt").write_text("a")
+    os.utime(tmp_path / "src" / "a.txt", (1, 1))
+    assert store.store_path("one", tmp_path / "src") == store.store_files("two", {"a.txt": b"a"})
+
+
+def test_other_content_goes_to_another_directory_and_the_old_one_stays_for_who_mounts_it(store: ArtifactStore):
+    first = store.store_files("f", {"a": b"1"})
+    mounted = store.directory("f")
+    assert store.store_files("f", {"a": b"2"}) != first
+    assert (mounted / "a").read_bytes() == b"1"
+    assert content(store, "f") == {"a": b"2"}
+
+
+def test_a_stored_directory_keeps_its_name_unless_only_its_content_is_wanted(store: ArtifactStore):
+    members = (directory("data"), ("data/a", b"1"))
+    store.store_tar("whole", tar(*members), content_only=False)
+    store.store_tar("inner", tar(*members), content_only=True)
+    assert (content(store, "whole"), content(store, "inner")) == ({"data/a": b"1"}, {"a": b"1"})
+
+
+def test_entries_that_would_leave_the_artifact_are_left_out(store: ArtifactStore, tmp_path: Path):
+    device = tarfile.TarInfo("device")
+    device.type = tarfile.CHRTYPE
+    hostile = (("../outside", b"x"), ("/absolute", b"x"), link("passwd", "/etc/passwd"), link("up", "../../.."), device)
+    store.store_tar("hostile", tar(*hostile, ("good", b"1")), content_only=False)
+    assert content(store, "hostile") in ({"good": b"1"}, {"absolute": b"x", "good": b"1"})
+    assert not (tmp_path / "outside").exists()
+    assert not list(store.directory("hostile").rglob("passwd"))
+
+
+def test_every_user_may_read_what_is_stored(store: ArtifactStore, tmp_path: Path):
+    (tmp_path / "src").mkdir(mode=0o700)
+    secret = tmp_path / "src" / "program"
+    secret.write_text("#!/bin/sh")
+    secret.chmod(0o700)
+    store.store_path("p", tmp_path / "src")
+    root = store.directory("p")
+    assert (root.stat().st_mode & 0o777, (root / "program").stat().st_mode & 0o777) == (0o755, 0o755)
