@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pytest_enclave.report.failure import FailureText
 
 LOG_LINES = 60
-"""How many of a service's last log lines a failing test's report shows."""
+OTHER_LOG_LINES = 15
+"""How many of its last log lines a failing test's report shows of the service involved, and of each other service."""
 
 
 class FailureRepr(TerminalRepr):
@@ -87,7 +88,8 @@ def _logs(enclave: Enclave, since: float, involved: str | None) -> list[tuple[st
     secrets = Secrets.of_plan(enclave.last_run.plan) if enclave.last_run else Secrets()
     for service in sorted(logs, key=lambda name: (name != involved, name)):
         lines = [secrets.mask(line.text) for line in logs[service]]
-        hidden = len(lines) - LOG_LINES
-        shown = [f"… {hidden} earlier lines", *lines[-LOG_LINES:]] if hidden > 0 else lines
+        most = LOG_LINES if involved in (service, None) else OTHER_LOG_LINES
+        hidden = len(lines) - most
+        shown = [f"… {hidden} earlier lines", *lines[-most:]] if hidden > 0 else lines
         sections.append((f"enclave {enclave.name} · {service} log", "\n".join(shown) + "\n"))
     return sections

@@ -51,4 +51,5 @@ class AddServices(Defaults):
         for name in configs:
             values |= service_values(name, context.site.reserve(name))
         listed = ", ".join(f"`{name}`" for name in wanted)
-        return Result(f"{len(wanted)} services are up: {listed}", values, services=call.get("configs"))
+        up = "1 service is up" if len(wanted) == 1 else f"{len(wanted)} services are up"
+        return Result(f"{up}: {listed}", values, services=call.get("configs"))

@@ -77,9 +77,15 @@ def _try(
         return None, f"{shown} — {error}"
     if met:
         return fields, shown
-    if condition.field not in ("code", "output", "body"):
-        shown += f" — {condition.field} is {to_repr(value)} ({type_name(value)})"
+    if condition.field in ("output", "body"):
+        return None, f"{fields['code']} — {condition.field} is {_short(to_repr(value))}"
+    if condition.field != "code":
+        shown += f" — {condition.field} is {_short(to_repr(value))} ({type_name(value)})"
     return None, shown
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 120 else text[:119] + "…"
 
 
 def _timed_out(service: str, what: str, condition: Condition, attempts: list[Attempt]) -> WaitTimedOut:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pytest_enclave.engine.protocol import DeadlineExceeded, HttpRequest, NotReached
 from pytest_enclave.errors import RecipeFailed
@@ -70,3 +70,14 @@ def describe_recipe(service: str, recipe: Recipe) -> str:
     if isinstance(recipe, HttpRecipe):
         return f"{service} {recipe.method} {recipe.endpoint}"
     return f"{service} $ {recipe}"
+
+
+def code_list(codes: Sequence[int]) -> str:
+    """Codes in words, neighbours drawn together: `200–208, 226`."""
+    runs: list[list[int]] = []
+    for code in sorted(set(codes)):
+        if runs and code == runs[-1][-1] + 1:
+            runs[-1].append(code)
+        else:
+            runs.append([code])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pytest_enclave.errors import Problem, UnacceptableCode
 from pytest_enclave.instructions.protocol import Context, Defaults, Result
-from pytest_enclave.instructions.recipe import carry_out, describe, describe_recipe, placeholders
+from pytest_enclave.instructions.recipe import carry_out, code_list, describe, describe_recipe, placeholders
 from pytest_enclave.instructions.service_checks import recipe_problems
 from pytest_enclave.plan import checks
 from pytest_enclave.plan.footprint import Footprint, Replay
@@ -52,9 +52,8 @@ class RecipeCall(Defaults):
         code = fields["code"]
         if not call.get("skip_code_check", False) and code not in acceptable:
             what = "exit code" if isinstance(recipe, ExecRecipe) else "status"
-            listed = ", ".join(map(str, acceptable))
             raise UnacceptableCode(
-                f"{describe_recipe(service, recipe)}: {what} {code} is not acceptable ({listed})",
+                f"{describe_recipe(service, recipe)}: {what} {code} is not acceptable ({code_list(acceptable)})",
                 service=service,
                 code=code,
                 acceptable=acceptable,

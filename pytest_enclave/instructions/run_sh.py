@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pytest_enclave.engine.protocol import Action, DeadlineExceeded, NotReached
 from pytest_enclave.errors import ExecutionError, Problem, UnacceptableCode
 from pytest_enclave.instructions.protocol import Context, Defaults, Result
-from pytest_enclave.instructions.recipe import describe
+from pytest_enclave.instructions.recipe import code_list, describe
 from pytest_enclave.instructions.service_checks import duplicate_artifact, missing_artifacts, problem
 from pytest_enclave.instructions.starting import start_services
 from pytest_enclave.instructions.store_service_files import store_from_service
@@ -71,7 +71,7 @@ class RunSh(Defaults):
 
     def check(self, call: Instruction, world: World) -> tuple[World, Sequence[Problem]]:
         """Mounted artifacts must exist; what is stored must be told apart."""
-        found = list(missing_artifacts(call, call.get("files", {}).values(), world))
+        found = list(missing_artifacts(call, "", call.get("files", {}).values(), world))
         store = call.get("store", [])
         for path in sorted({path for path in store if store.count(path) > 1}):
             found.append(problem(call, path, f"`store` names `{path}` more than once"))
@@ -109,7 +109,7 @@ class RunSh(Defaults):
         acceptable = call.get("acceptable_codes", [0])
         if not call.get("skip_code_check", False) and done.code not in acceptable:
             raise UnacceptableCode(
-                f"exit code {done.code} is not acceptable ({', '.join(map(str, acceptable))})",
+                f"$ {call.get('run')}: exit code {done.code} is not acceptable ({code_list(acceptable)})",
                 service=helper,
                 code=done.code,
                 acceptable=acceptable,

@@ -58,12 +58,15 @@ def _known_ports(recipe: HttpRecipe, ports: Mapping[str, object]) -> str:
     return did_you_mean(recipe.port_id, ports) or "it declares no ports: add one to its `ServiceConfig`"
 
 
-def missing_artifacts(call: Instruction, names: Iterable[str], world: World) -> Iterator[Problem]:
+def missing_artifacts(call: Instruction, subject: str, names: Iterable[str], world: World) -> Iterator[Problem]:
     """A problem for each artifact that does not exist at this point."""
     for name in sorted(set(names)):
         if name not in world.artifacts:
             yield problem(
-                call, name, f"files artifact `{name}` does not exist at this point", did_you_mean(name, world.artifacts)
+                call,
+                subject,
+                f"files artifact `{name}` does not exist at this point",
+                did_you_mean(name, world.artifacts),
             )
 
 
@@ -95,7 +98,7 @@ def config_problems(call: Instruction, name: str, config: ServiceConfig, world: 
             )
         )
     found += _port_problems(call, name, config)
-    found += missing_artifacts(call, config.files.values(), world)
+    found += missing_artifacts(call, name, config.files.values(), world)
     found += _capacity_problems(call, name, config, world)
     ready = config.ready_conditions
     if ready is not None and isinstance(ready.recipe, HttpRecipe) and ready.recipe.port_id not in config.ports:

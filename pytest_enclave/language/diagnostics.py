@@ -59,7 +59,9 @@ _REWORDED: Sequence[tuple[re.Pattern[str], str, str]] = [
     (re.compile(r"Local variable `(?P<a>.*)` referenced before assignment"), "`{a}` is used before it is assigned", ""),
 ]
 
-_ATTRIBUTE = re.compile(r"Object of type `(?P<type>.*)` has no attribute `(?P<name>[^`]*)`(?P<hint>, did you mean `.*`\?)?")
+_ATTRIBUTE = re.compile(
+    r"Object of type `(?P<type>.*)` has no attribute `(?P<name>[^`]*)`(?P<hint>, did you mean `.*`\?)?"
+)
 _HINT = re.compile(r",? did you mean `(?P<near>.*)`\?")
 
 

@@ -50,7 +50,8 @@ def apply(text: str, edits: Sequence[Edit]) -> Edited:
 
 
 def _changed(line: str, edits: Sequence[Edit]) -> str:
-    parts, position = [], 0
+    parts: list[str] = []
+    position = 0
     for edit in edits:
         parts += (line[position : edit.column], edit.inserted)
         position = edit.column + edit.removed

@@ -3,6 +3,7 @@ nested values, and the verbs it does not know."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +26,7 @@ def percent(text: str, right: Value) -> str:
 
     def replaced(match: re.Match[str]) -> str:
         nonlocal used, keyed
-        if match["verb"] == "%" and match["key"] is None:
+        if match["verb"] in ("%", "") and match["key"] is None:
             return "%"
         if match["key"] is not None:
             keyed = True
@@ -36,7 +37,7 @@ def percent(text: str, right: Value) -> str:
         return _verb(match["verb"], given[used - 1])
 
     result = _VERB.sub(replaced, text)
-    if used < len(given) and not keyed and not isinstance(right, dict):
+    if used < len(given) and not keyed:
         raise FormatError(f"there are {len(given)} values, but only {used} `%` verbs in the text")
     return result
 
@@ -66,7 +67,7 @@ def _verb(verb: str, value: Value) -> str:
 
 
 def _integer(verb: str, value: Value) -> str:
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and math.isfinite(value):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise FormatError(f"`%{verb}` needs an integer, not {to_repr(value)} ({type_name(value)})")
@@ -75,9 +76,8 @@ def _integer(verb: str, value: Value) -> str:
 
 def _float(verb: str, value: float) -> str:
     if verb in "gG":
-        text = to_repr(value) if verb == "g" else to_repr(value).upper()
-        return text
-    return format_float(value, verb.lower(), 6) if verb not in "E" else format_float(value, "E", 6)
+        return to_repr(value) if verb == "g" else to_repr(value).upper()
+    return format_float(value, verb, 6) if verb != "F" else format_float(value, "f", 6)
 
 
 def _character(value: Value) -> str:

@@ -1,4 +1,4 @@
-"""What Python's grammar has and Starlark's has not; and what may not stand at a file's top level (behaviour.md §3.1)."""
+"""What Python's grammar has and Starlark's has not; what may not stand at a file's top level (behaviour.md §3.1)."""
 
 from __future__ import annotations
 

@@ -7,19 +7,23 @@ import math
 import re
 
 from pytest_enclave.golang import json_text
-from pytest_enclave.plan.values import Struct, Value, to_repr, type_name
+from pytest_enclave.plan.values import Struct, Value, quote, to_repr, type_name
 
 
 def encode(value: Value) -> str:
     """The JSON text without blanks, keys sorted. Raises JsonError for what JSON cannot hold."""
-    if value is None or isinstance(value, (bool, int)):
-        return {None: "null", True: "true", False: "false"}[value] if not _number(value) else str(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
     if isinstance(value, float):
         if not math.isfinite(value):
             raise json_text.JsonError(f"json.encode: {to_repr(value)} has no JSON form")
         return to_repr(value)
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return quote(value)
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(encode, value)) + "]"
     fields = dict(value.fields) if isinstance(value, Struct) else value
@@ -57,13 +61,11 @@ def _indented(value: object, margin: str, step: str) -> str:
     if isinstance(value, list) and value:
         return "[\n" + ",\n".join(inner + _indented(item, inner, step) for item in value) + f"\n{margin}]"
     if isinstance(value, dict) and value:
-        rows = (f"{inner}{json.dumps(k, ensure_ascii=False)}: {_indented(v, inner, step)}" for k, v in value.items())
+        rows = (f"{inner}{quote(k)}: {_indented(v, inner, step)}" for k, v in value.items())
         return "{\n" + ",\n".join(rows) + f"\n{margin}}}"
-    return str(value) if isinstance(value, _Number) else json.dumps(value, ensure_ascii=False)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(value, str):
+        return value if isinstance(value, _Number) else quote(value)
+    return json.dumps(value)
 
 
 def _read_number(text: str) -> int | float:

@@ -138,7 +138,6 @@ def _refuse(tree: ast.Module, lines: Lines, source: Edited, name: str, predeclar
         problems.append(Problem(message, place, remedy=remedy))
     problems.sort(key=lambda problem: problem.location or Location(name))
     first = problems[0]
-    message = first.message if len(problems) == 1 else f"{len(problems)} mistakes: " + "; ".join(
-        f"{problem.message} (line {problem.location.line})" for problem in problems if problem.location
-    )
+    told = [f"{problem.message} (line {problem.location.line})" for problem in problems if problem.location]
+    message = first.message if len(problems) == 1 else f"{len(problems)} mistakes: {'; '.join(told)}"
     raise InterpretationError(message, location=first.location, remedy=first.remedy, problems=problems)

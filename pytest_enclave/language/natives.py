@@ -59,10 +59,10 @@ class Natives:
             "refuse_now": _refuse_now,
             "refuse_main": _refuse_main,
             "name_of": _name_of,
-            "repr": lambda crossing: to_repr(self._decode(crossing)),
-            "percent": lambda text, crossing: formatting.percent(text, self._decode(crossing)),
-            "format": lambda text, crossing: formatting.braces(text, *self._decode(crossing)),
-            "json_encode": lambda crossing: json_module.encode(self._decode(crossing)),
+            "repr": lambda crossing: to_repr(self._recorder.decode(crossing)),
+            "percent": lambda text, crossing: formatting.percent(text, self._recorder.decode(crossing)),
+            "format": lambda text, crossing: formatting.braces(text, *self._recorder.decode(crossing)),
+            "json_encode": lambda crossing: json_module.encode(self._recorder.decode(crossing)),
             "json_decode": self._json_decode,
             "json_indent": json_module.indent,
             "duration": lambda nanoseconds: self._encode(_duration(nanoseconds)),
@@ -86,17 +86,14 @@ class Natives:
 
         return guarded
 
-    def _decode(self, crossing: str) -> Value:
-        return wire.decode(crossing, self._recorder.typed)
-
     def _encode(self, value: Value) -> Value:
         return wire.encode(value, self._recorder.handle_of)
 
     def _keep_output(self, crossing: str) -> None:
-        self.output = self._decode(crossing)
+        self.output = self._recorder.decode(crossing)
 
     def _locator(self, crossing: str, callee: str) -> str:
-        value = self._decode(crossing)
+        value = self._recorder.decode(crossing)
         if not isinstance(value, str) or not value:
             raise InterpretationError(f"{callee}: must be given a locator, not {to_repr(value)} ({type_name(value)})")
         return value
@@ -108,7 +105,7 @@ class Natives:
         raise ScriptFailed(message)
 
     def _json_decode(self, text: object, crossing: str) -> Value:
-        default = self._decode(crossing)
+        default = self._recorder.decode(crossing)
         try:
             if not isinstance(text, str):
                 raise InterpretationError(f"json.decode: must be given a string, not {to_repr(text)}")
@@ -126,7 +123,7 @@ def _refuse_print() -> NoReturn:
 def _refuse_now() -> NoReturn:
     raise InterpretationError(
         "`time.now()` is not available: a package must give the same plan every time",
-        remedy="take the time when the plan runs: `plan.run_sh(run = \"date +%s\")`",
+        remedy='take the time when the plan runs: `plan.run_sh(run = "date +%s")`',
     )
 
 

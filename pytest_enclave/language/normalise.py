@@ -10,7 +10,10 @@ import re
 
 from pytest_enclave.language.edits import Edit, Edited, apply
 
-_STRING = r"""[rRbB]{0,2}(?:\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
+_STRING = (
+    r"""[rRbB]{0,2}(?:\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}"""
+    r"""|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
+)
 _TOKEN = re.compile(
     rf"(?P<string>{_STRING})|(?P<comment>\#[^\n]*)|(?P<indent>^[ ]*\t[ \t]*)|(?P<tab>\t)|(?P<word>\bassert\b)",
     re.DOTALL | re.MULTILINE,

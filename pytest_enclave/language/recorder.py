@@ -25,13 +25,17 @@ Find = Callable[[str, str], Found]
 
 
 class Recorder:
-    """Collects one interpretation's instructions, warnings and files; `modules` grows while files are loaded."""
+    """Collects one interpretation's instructions, warnings and files; `modules` grows while files are loaded.
+
+    `decode` reads what crosses the border, typed values by their handles.
+    """
 
     def __init__(self, signatures: Sequence[Signature], modules: Mapping[str, Module], find: Find) -> None:
         self.instructions: list[Instruction] = []
         self.warnings: list[Problem] = []
         self.files: dict[str, FileState] = {}
-        self.typed: list[Struct] = []
+        self._typed: list[Struct] = []
+        self.decode = wire.Decoder(self._typed)
         self._signatures = {name: kind for kind in signatures for name in (kind.name, *kind.aliases)}
         self._modules = modules
         self._find = find
@@ -48,7 +52,7 @@ class Recorder:
         """Check a typed value, keep it, and give its handle; equal calls get the same one."""
         key = (kind, crossing)
         if key not in self._handles:
-            positional, keywords = wire.decode(crossing, self.typed)
+            positional, keywords = self.decode(crossing)
             declared = CONFIG_TYPES[kind]
             try:
                 fields = bind(kind, declared.fields, positional, keywords)
@@ -61,14 +65,14 @@ class Recorder:
 
     def handle_of(self, value: Struct) -> int:
         """Keep a typed value; the number it is known by in Starlark."""
-        self.typed.append(value)
-        return len(self.typed) - 1
+        self._typed.append(value)
+        return len(self._typed) - 1
 
     def record(self, name: str, crossing: str, stack: str) -> Value:
         """Append an instruction to the plan; what the script gets for it, ready to cross."""
         kind = self._signatures[name]
         place = self._place(stack, name)
-        positional, keywords = wire.decode(crossing, self.typed)
+        positional, keywords = self.decode(crossing)
         try:
             arguments = bind(kind.name, kind.parameters, positional, keywords)
         except BindingError as error:

@@ -12,13 +12,14 @@ import difflib
 from collections.abc import Collection, Iterator
 
 from pytest_enclave.language.grammar import Mistake
+from pytest_enclave.language.predeclared import FOREIGN
 
 Scopes = tuple[frozenset[str], ...]
 _Function = ast.FunctionDef | ast.Lambda
 _COMPREHENSIONS = (ast.ListComp, ast.DictComp, ast.SetComp, ast.GeneratorExp)
 _REMEDIES = {
     "set": "there are no sets: use a list, or the keys of a dict",
-    "load": 'write `name = import_module("./file.star")` and use `name.thing`',
+    "load": 'it is not available: write `name = import_module("./file.star")` and use `name.thing`',
     "plan": "functions know `plan` only where they have it as a parameter",
     "open": 'write `read_file("./file")`',
     "math": "there is no math module",
@@ -84,6 +85,8 @@ def parameters(function: _Function) -> frozenset[str]:
 def _remedy(name: str, scopes: Scopes) -> str:
     if name in _REMEDIES:
         return _REMEDIES[name]
+    if name in FOREIGN:
+        return "Kurtosis has this type, but it is not supported here yet"
     near = difflib.get_close_matches(name, frozenset().union(*scopes), 1, 0.75)
     if near:
         return f"did you mean `{near[0]}`?"

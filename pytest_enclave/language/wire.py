@@ -16,31 +16,34 @@ from pytest_enclave.plan.values import Struct, Value
 MARK = "\x00"
 
 
-def decode(text: str, typed: Sequence[Struct]) -> Value:
-    """The value that Starlark wrote; `typed` are the values that handles stand for."""
+class Decoder:
+    """Reads what Starlark wrote; `typed` are the values that handles stand for, and may grow meanwhile."""
 
-    def of_object(pairs: list[tuple[str, Value]]) -> Value:
-        if not pairs or pairs[0][0] != MARK:
-            return dict(pairs)
-        return _marked(dict(pairs), typed)
+    def __init__(self, typed: Sequence[Struct]) -> None:
+        self._typed = typed
+        self._decode = json.JSONDecoder(object_pairs_hook=self._object).decode
 
-    return json.loads(text, object_pairs_hook=of_object)
+    def __call__(self, text: str) -> Value:
+        """The value behind a crossing text."""
+        return self._decode(text)
 
-
-def _marked(found: dict[str, Value], typed: Sequence[Struct]) -> Value:
-    match found[MARK]:
-        case "handle":
-            return typed[found["handle"]]
-        case "struct":
-            return Struct("struct", found["fields"])
-        case "tuple":
-            return tuple(found["items"])
-        case "dict":
-            return {_hashable(key): item for key, item in found["items"]}
-        case "float":
-            return float(found["text"])
-        case _:
-            return found["text"]
+    def _object(self, pairs: list[tuple[str, Value]]) -> Value:
+        found = dict(pairs)
+        if MARK not in found:
+            return found
+        match found[MARK]:
+            case "handle":
+                return self._typed[found["handle"]]
+            case "struct":
+                return Struct("struct", found["fields"])
+            case "tuple":
+                return tuple(found["items"])
+            case "dict":
+                return {_hashable(key): item for key, item in found["items"]}
+            case "float":
+                return float(found["text"])
+            case _:
+                return found["text"]
 
 
 def _hashable(key: Value) -> Value:

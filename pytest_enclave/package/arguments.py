@@ -27,7 +27,9 @@ def parse_arguments(value: object) -> dict[str, Value]:
     if isinstance(value, Mapping):
         return {_key(key, "args"): _plain(item, f"args[{key!r}]") for key, item in value.items()}
     if not isinstance(value, str):
-        raise PackageError(f"arguments cannot be a {type(value).__name__}", remedy="pass a dict, or text in JSON or YAML")
+        raise PackageError(
+            f"arguments cannot be a {type(value).__name__}", remedy="pass a dict, or text in JSON or YAML"
+        )
     if value.startswith("@"):
         path = Path(value[1:])
         text, _ = read_text(path, str(path))

@@ -45,7 +45,7 @@ def holds(value: Value, assertion: str, target: Value) -> bool:
         return _contains(target, value) == (assertion == "IN")
     if type_name(value) != type_name(target):
         raise ComparisonError(
-            f"{to_repr(value)} is a {type_name(value)} and {to_repr(target)} a {type_name(target)}: "
+            f"{to_repr(value)} is {_a(type_name(value))} and {to_repr(target)} {_a(type_name(target))}: "
             "values of different types are never compared"
         )
     if assertion in ("==", "!="):
@@ -56,6 +56,10 @@ def holds(value: Value, assertion: str, target: Value) -> bool:
         return ORDERINGS[assertion](value, target)
     except TypeError:
         raise ComparisonError(f"the items of {to_repr(value)} and {to_repr(target)} have no common order") from None
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _contains(container: Value, value: Value) -> bool:

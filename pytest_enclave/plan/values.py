@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from pytest_enclave.golang.floats import format_float
+
 Value: TypeAlias = Any
 """One of the values this module's docstring lists. Python cannot say it shorter without costing every reader."""
 
@@ -45,9 +47,12 @@ def type_name(value: Value) -> str:
     return names[type(value)]
 
 
+_QUOTE = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def quote(text: str) -> str:
     """The text as a Starlark string literal in double quotes."""
-    return json.dumps(text, ensure_ascii=False)
+    return _QUOTE(text)
 
 
 def _float(value: float) -> str:
@@ -55,11 +60,8 @@ def _float(value: float) -> str:
         return "+inf" if value > 0 else "-inf"
     if math.isnan(value):
         return "nan"
-    text = repr(value)
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent}"
-    return text
+    text = format_float(value, "g")
+    return text if "." in text or "e" in text else f"{text}.0"
 
 
 def _children(value: Value, render: Any) -> str:

@@ -28,7 +28,7 @@ def read_archive(client: APIClient, container: str, path: str) -> Iterator[bytes
                 stream, _ = client.get_archive(container, stat["linkTarget"], chunk_size=CHUNK)
     except Refused as refused:
         if refused.status == 404:
-            raise NotReached(f"there is no {path}") from refused
+            raise NotReached(f"there is no {path}") from None
         raise
     return _translated(stream, path)
 

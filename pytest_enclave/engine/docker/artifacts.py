@@ -36,11 +36,6 @@ class ArtifactMounts:
         self._lock = threading.Lock()
         self._volumes: dict[Path, str] = {}
 
-    @property
-    def binds(self) -> bool:
-        """Whether artifacts are bind-mounted, as far as is known."""
-        return self._binds
-
     def use_volumes(self) -> None:
         """The engine turned out not to see our files."""
         self._binds = False

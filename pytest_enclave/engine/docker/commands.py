@@ -25,7 +25,7 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 SETTLING = 1.0
 """Seconds within which the engine knows the exit code after the output has ended."""
 
-_DOES_NOT_RUN = re.compile(r"is not running|is paused|No such container|is restarting", re.IGNORECASE)
+_NOT_BEGUN = re.compile(r"executable file not found|no such file or directory|permission denied|exec format error")
 
 
 def run_command(client: APIClient, container: str, command: Sequence[str], deadline: float | None) -> ExecResult:
@@ -43,8 +43,10 @@ def run_command(client: APIClient, container: str, command: Sequence[str], deadl
         kill_command(client, container, run)
         raise
     except Refused as refused:
-        if _DOES_NOT_RUN.search(refused.explanation):
-            raise NotReached(_short(refused.explanation)) from refused
+        if refused.status in (404, 409):
+            raise NotReached(_short(refused.explanation)) from None
+        if not _NOT_BEGUN.search(refused.explanation):
+            raise
         return _not_begun(refused.explanation)
     text = output.decode(errors="replace")
     if code in (NOT_FOUND, NOT_EXECUTABLE) and "OCI runtime exec failed" in text:

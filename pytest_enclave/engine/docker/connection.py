@@ -33,7 +33,7 @@ def connect(found: Found, environ: Mapping[str, str], timeout: float = 60.0) -> 
                 use_ssh_client=endpoint.startswith("ssh://"),
             )
     except EngineError as error:
-        raise EngineUnavailable(error.message, tried=[(endpoint, error.message)]) from error
+        raise EngineUnavailable(error.message, tried=[(endpoint, error.message)]) from None
 
 
 def _api_version(found: Found, environ: Mapping[str, str]) -> str:

@@ -47,7 +47,7 @@ class Lifecycle:
         except Refused as refused:
             raise ServiceError(
                 f'service "{name}": {action.value} failed: {refused.explanation}', service=name
-            ) from refused
+            ) from None
 
     def remove(self, container: str) -> None:
         """Remove the container, its log and its unnamed volumes; none being there is no error."""

@@ -29,7 +29,8 @@ _RULES: tuple[tuple[str, str, str], ...] = (
         "is the tag right?",
     ),
     (
-        r"pull access denied|requested access to the resource is denied|insufficient_scope|403 Forbidden",
+        r"pull access denied|requested access to the resource is denied|insufficient_scope|403 Forbidden"
+        r"|(^|: )denied\b",
         "its registry has no such image, or does not let you see it",
         "is the name right? If it is private: `docker login`",
     ),

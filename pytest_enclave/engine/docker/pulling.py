@@ -85,9 +85,9 @@ class Puller:
                         if line:
                             yield json.loads(line)
         except Refused as refused:
-            raise PullFailed(refused.explanation) from refused
-        except Unanswered as unanswered:
-            raise PullFailed(f"the pull stands still for {self._stall:g}s, or the engine is lost") from unanswered
+            raise PullFailed(refused.explanation) from None
+        except Unanswered:
+            raise PullFailed(f"the pull stands still for {self._stall:g}s, or the engine is lost") from None
 
     def _tag(self, pulled: str, reference: str) -> None:
         from docker.utils import parse_repository_tag
@@ -99,7 +99,7 @@ class Puller:
             with translate("tag"):
                 self._client.tag(pulled, repository, tag or "latest")
         except Refused as refused:
-            raise PullFailed(refused.explanation) from refused
+            raise PullFailed(refused.explanation) from None
 
 
 class _Layers:

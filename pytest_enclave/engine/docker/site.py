@@ -31,6 +31,7 @@ from pytest_enclave.engine.http import HttpClient
 from pytest_enclave.engine.protocol import (
     Action,
     Address,
+    DeadlineExceeded,
     EnclaveId,
     Endpoint,
     ExecResult,
@@ -163,7 +164,7 @@ class DockerSite:
             return listens_behind_proxy(
                 endpoint, port.number, lambda command: run_command(self._client, container, command, deadline)
             )
-        except NotReached:
+        except (NotReached, DeadlineExceeded):
             return False
 
     def dial(self, name: str, port: PortSpec) -> Endpoint:

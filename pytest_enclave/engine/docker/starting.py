@@ -53,16 +53,16 @@ class Starter:
         try:
             return self._start(spec, image, network, artifacts)
         except Refused as refused:
-            if self.mounts.binds and any(words in refused.explanation for words in INVISIBLE):
+            if any(words in refused.explanation for words in INVISIBLE):
                 self.mounts.use_volumes()
             elif spec.public_ports or not any(words in refused.explanation for words in PORT_TAKEN):
-                raise failure(spec, refused) from refused
+                raise failure(spec, refused) from None
         # Either artifacts are now brought to the engine in volumes, or the engine chose a port for us that
         # somebody else took at the same moment; it chooses another one.
         try:
             return self._start(spec, image, network, artifacts)
         except Refused as refused:
-            raise failure(spec, refused) from refused
+            raise failure(spec, refused) from None
 
     def _start(self, spec: ServiceSpec, image: str, network: Network, artifacts: Mapping[str, Path]) -> str:
         mounts = self.mounts.mounts(spec.files, artifacts, spec.image)
