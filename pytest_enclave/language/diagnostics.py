@@ -118,7 +118,7 @@ def frames(diagnosis: Diagnosis, modules: Mapping[str, Module]) -> tuple[Frame, 
     callees = [call.function for call in calls[1:]] + [innermost.function if innermost else ""]
     found = [
         Frame(modules[call.file].call_place(call.line, callee.strip("_")), call.function)
-        for call, callee in zip(calls, callees, strict=True)
+        for call, callee in zip(calls, callees, strict=False)
         if call.file in modules
     ]
     return (*found, innermost) if innermost else tuple(found)

@@ -128,7 +128,7 @@ def _refuse_now() -> NoReturn:
 
 
 def _refuse_main(name: str, kind: str) -> NoReturn:
-    raise InterpretationError(f"`{name}` is a {kind}, not a function", remedy=f"write `def {name}(plan):`")
+    raise InterpretationError(f"`{name}` is of type {kind}, not a function", remedy=f"write `def {name}(plan):`")
 
 
 def _name_of(kind: str, text: str) -> str:

@@ -19,7 +19,7 @@ _Function = ast.FunctionDef | ast.Lambda
 _COMPREHENSIONS = (ast.ListComp, ast.DictComp, ast.SetComp, ast.GeneratorExp)
 _REMEDIES = {
     "set": "there are no sets: use a list, or the keys of a dict",
-    "load": 'it is not available: write `name = import_module("./file.star")` and use `name.thing`',
+    "load": 'write `name = import_module("./file.star")` and use `name.thing`',
     "plan": "functions know `plan` only where they have it as a parameter",
     "open": 'write `read_file("./file")`',
     "math": "there is no math module",
@@ -34,7 +34,8 @@ def undefined(tree: ast.Module, predeclared: Collection[str]) -> Iterator[Mistak
         node, scopes = pending.pop()
         if isinstance(node, ast.Name):
             if isinstance(node.ctx, ast.Load) and not any(node.id in scope for scope in scopes):
-                yield node, f"undefined name `{node.id}`", _remedy(node.id, scopes)
+                message = "`load` is not available" if node.id == "load" else f"undefined name `{node.id}`"
+                yield node, message, _remedy(node.id, scopes)
         elif isinstance(node, (ast.FunctionDef, ast.Lambda)):
             outside = [*node.args.defaults, *(default for default in node.args.kw_defaults if default)]
             body = node.body if isinstance(node.body, list) else [node.body]

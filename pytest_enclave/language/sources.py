@@ -17,6 +17,7 @@ class Sources:
         self.texts: dict[str, str] = {}
         self.modules: dict[str, Module] = {}
         self._resolve = resolve
+        self._remember(package.manifest)
 
     def main(self) -> Module:
         """The main file. Raises PackageError, or InterpretationError where it is not Starlark."""

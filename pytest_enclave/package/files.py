@@ -67,9 +67,13 @@ def _read(path: Path, name: str) -> tuple[bytes, FileState]:
         raise PackageError(f"`{name}` does not exist (looked for {path})") from None
     except OSError as error:
         raise PackageError(f"`{name}` cannot be read: {error.strerror}") from None
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
+    status = os.fstat(descriptor)
+    try:
         _refuse_unreadable(status, name)
+    except PackageError:
+        os.close(descriptor)
+        raise
+    with open(descriptor, "rb") as file:
         return file.read(READ_LIMIT + 1), FileState(path, status.st_mtime_ns, status.st_size)
 
 

@@ -35,7 +35,7 @@ def load(target: str | os.PathLike[str] | Source) -> Package:
     if root is None:
         return Package(main=path.name, script=path)
     described = manifest.read(root / manifest.FILE)
-    return Package(main=path.relative_to(root).as_posix(), name=described.name, root=root)
+    return Package(main=path.relative_to(root).as_posix(), name=described.name, root=root, manifest=described.state)
 
 
 def _directory(path: Path) -> Package:
@@ -50,7 +50,7 @@ def _directory(path: Path) -> Package:
             f"package `{described.name}` has no `{MAIN}` in {path}",
             remedy="write one with `def run(plan):`, or name the `.star` file to run",
         )
-    return Package(main=MAIN, name=described.name, root=path)
+    return Package(main=MAIN, name=described.name, root=path, manifest=described.state)
 
 
 def _package_above(path: Path) -> Path | None:

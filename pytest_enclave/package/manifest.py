@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pytest_enclave.errors import PackageError
 from pytest_enclave.golang.yaml import Problem, StrictDocument, StrictYamlError, YamlError, load_strict
-from pytest_enclave.package.files import read_text
+from pytest_enclave.package.files import FileState, read_text
 from pytest_enclave.package.locators import HOST
 from pytest_enclave.source import Location
 
@@ -26,9 +26,13 @@ _LINE = re.compile(r"(?:yaml: )?line (\d+): ")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a package says of itself. `replace` maps package names to what stands in for them."""
+    """What a package says of itself, and the state of the file it says it in.
+
+    `replace` maps package names to what stands in for them.
+    """
 
     name: str
+    state: FileState
     description: str = ""
     replace: Mapping[str, str] = field(default_factory=dict)
 
@@ -38,7 +42,7 @@ def read(path: Path, shown: str = FILE) -> Manifest:
 
     Raises PackageError, placed as exactly as the mistake can be.
     """
-    text, _ = read_text(path, shown)
+    text, state = read_text(path, shown)
     try:
         document = load_strict(text, texts=_TEXTS, maps=_MAPS)
     except StrictYamlError as error:
@@ -49,7 +53,7 @@ def read(path: Path, shown: str = FILE) -> Manifest:
         place = Location(shown, int(line[1]) if line else 0)
         raise PackageError(f"not valid YAML: {reason}", location=place) from None
     name = _package_name(document, shown)
-    return Manifest(name, document.texts.get("description", ""), document.maps.get("replace", {}))
+    return Manifest(name, state, document.texts.get("description", ""), document.maps.get("replace", {}))
 
 
 def _misshapen(problems: tuple[Problem, ...], shown: str) -> PackageError:

@@ -38,12 +38,14 @@ class Package:
 
     `root` is its directory with all symbolic links resolved, `name` what its manifest says, `main` the main file
     relative to the root. A script that stands alone has neither root nor name: `main` is then only what locations
-    call it, and its text is that of `script`, or `text` where a test gave it.
+    call it, and its text is that of `script`, or `text` where a test gave it. `manifest` is the state of the file that
+    made it a package.
     """
 
     main: str
     name: str | None = None
     root: Path | None = None
+    manifest: FileState | None = None
     script: Path | None = None
     text: str | None = None
 

@@ -45,7 +45,7 @@ def with_kind(value: Value, look: Look, room: int) -> str:
 
 def comparison_facts(value: Value, assertion: str, target: Value, look: Look) -> list[tuple[str, str]]:
     """Value and target, and where two long texts begin to differ."""
-    room = look.room(look.gutter + 12 + len(assertion))
+    room = look.room(look.gutter + 17 + len(assertion))
     facts = [
         ("value", with_kind(value, look, room)),
         ("expected", f"{assertion} {with_kind(target, look, room)}"),

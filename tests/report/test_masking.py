@@ -1,0 +1,103 @@
+"""What is a secret, and how it is masked."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_enclave.plan.futures import Future
+from pytest_enclave.plan.instruction import Plan
+from pytest_enclave.plan.record import Origin, Outcome, Step
+from pytest_enclave.plan.values import Struct, Value, to_repr
+from pytest_enclave.report.masking import MASK, Secrets, is_secret_name
+from pytest_enclave.source import Location
+from tests.report.samples import REQUEST, call, request
+
+HERE = Location("main.star", 1, 1)
+
+
+def service(name: str, image: str, **env_vars: str) -> Value:
+    config = Struct("ServiceConfig", {"image": image, "env_vars": env_vars})
+    return call("add_service", HERE, name=name, config=config)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["API_KEY", "KEY", "apikey", "PGPASSWORD", "POSTGRES_PASSWORD", "accessToken", "AWS_SECRET_ACCESS_KEY"]
+    + ["GH_TOKENS", "extract.token", "credentials", "MYSQL_ROOT_PASSWD", "SSH_KEYS", "my-secret"],
+)
+def test_secret_names(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize("name", ["KEYBOARD", "MONKEY", "KEYSPACE", "TOKENIZER", "SECRETARY", "USER", "PASSAGE", ""])
+def test_ordinary_names(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+def test_secrets_of_a_plan_are_those_of_its_services_and_tasks() -> None:
+    batch = {"cache": Struct("ServiceConfig", {"image": "redis", "env_vars": {"REDIS_PASSWORD": "tell-nobody"}})}
+    plan = Plan(
+        (
+            service("db", "postgres:16", POSTGRES_PASSWORD="correct-horse", POSTGRES_USER="application"),
+            call("add_services", HERE, configs=batch),
+            call("run_sh", HERE, run="x", env_vars={"TOKEN": "a1b2c3d4e5"}),
+        )
+    )
+    assert Secrets.of_plan(plan).texts == {"correct-horse", "tell-nobody", "a1b2c3d4e5"}
+
+
+@pytest.mark.parametrize("value", ["", "abc", "true", "None", "postgres", "docker.io/library/postgres:16", "db-main"])
+def test_values_that_are_nobodys_secret(value: str) -> None:
+    plan = Plan((service("db-main", "docker.io/library/postgres:16", POSTGRES_PASSWORD=value),))
+    assert Secrets.of_plan(plan).texts == frozenset()
+
+
+def test_short_secrets_are_masked_as_whole_words_only() -> None:
+    secrets = Secrets(frozenset({"pass"}))
+    assert secrets.mask("password=pass, pass; bypass pass_x") == f"password={MASK}, {MASK}; bypass {MASK}_x"
+
+
+def test_long_secrets_are_masked_wherever_they_occur() -> None:
+    assert Secrets(frozenset({"hunter2222"})).mask("xhunter2222y") == f"x{MASK}y"
+
+
+def test_the_longer_of_two_secrets_is_masked_whole() -> None:
+    assert Secrets(frozenset({"longsecret", "longsecretindeed"})).mask("longsecretindeed") == MASK
+
+
+def test_a_secret_of_several_lines_is_masked_line_by_line() -> None:
+    secrets = Secrets(frozenset({"BEGIN PRIVATE\nabcdefgh\nEND PRIVATE"}))
+    assert secrets.mask("line abcdefgh here") == f"line {MASK} here"
+
+
+def test_nothing_to_hide_changes_nothing() -> None:
+    assert Secrets().mask("any text") == "any text"
+    assert Secrets() | Secrets(frozenset({"secret-1"})) == Secrets(frozenset({"secret-1"}))
+
+
+def test_a_secret_known_only_after_execution_is_masked_once_it_is_known() -> None:
+    reference = str(Future(REQUEST, "extract.session"))
+    plan = Plan((service("api", "api:1", SESSION_TOKEN=f"prefix-of-it:{reference}"),))
+    secrets = Secrets.of_plan(plan)
+    assert secrets.mask("prefix-of-it:abcdefgh") == f"{MASK}abcdefgh"
+    step = Step(request(), Outcome.EXECUTED, 0.1)
+    known = secrets.with_origins([Origin("extract.session", "abcdefgh", step), Origin("code", "public-value", step)])
+    assert known.mask("abcdefgh public-value") == f"{MASK} public-value"
+
+
+def test_secrets_in_sources_are_found_by_their_names_in_capitals() -> None:
+    source = """image = "postgres:16", env_vars = {"DB_PASSWORD": 'opensesame', "POSTGRES_PASSWORD": "postgres",
+    "key": ".items", "USER": "somebody"}"""
+    assert Secrets.of_sources({"main.star": source}).texts == {"opensesame"}
+
+
+@given(secret=st.text(min_size=8, max_size=30).filter(lambda text: len(text.strip()) >= 8), around=st.text(max_size=20))
+def test_a_secret_is_masked_in_every_form_it_is_written_in(secret: str, around: str) -> None:
+    secrets = Secrets.of_plan(Plan((call("run_sh", HERE, env_vars={"API_TOKEN": secret}),)))
+    if secret in secrets.texts:
+        for text in (around + secret + around, to_repr({"x": secret}), to_repr(json.dumps(secret, ensure_ascii=False))):
+            assert secret not in secrets.mask(text) or secret in MASK
