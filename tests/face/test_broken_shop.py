@@ -59,7 +59,7 @@ def without_chance(text: str) -> str:
     """The text with everything that differs from run to run replaced."""
     text = re.sub(r"\d+:([A-Z]) \d+ \w+ \d{4} [\d:.]+", r"N:\1 N", text)
     text = re.sub(r"(?<=[ +])\d+(\.\d+)? m?s\b", "N s", text)
-    return re.sub(r"(, |   )\d+( attempts| ×)", r"\1N\2", text)
+    return re.sub(r" +\d+ (attempts|×)", r" N \1", text)
 
 
 @pytest.mark.parametrize("name", NAMES)

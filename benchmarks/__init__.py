@@ -1,0 +1,1 @@
+"""What pytest-enclave costs, side by side with the alternatives: `python -m benchmarks`."""
