@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_enclave.face.options import Settings, settings_of
+from pytest_enclave.face.signals import Signals
+from pytest_enclave.face.telling import Telling
 
 if TYPE_CHECKING:
     from pytest_enclave.enclave.enclave import Enclave
@@ -36,16 +34,17 @@ class EnclaveSession:
         self.config = config
         self.settings: Settings = settings_of(config)
         self.item: pytest.Item | None = None
-        self.phase = "setup"
         self.runs: list[Run] = []
+        self.handmade: list[Enclave] = []
         self.leaks: list[Leak] = []
+        self.complaints: list[str] = []
+        self.signals = Signals()
+        self.telling = Telling(config)
         self._tools: Tools | None = None
         self._jq: JqProcess | None = None
         self._enclaves: Enclaves | None = None
         self._simulated: list[Enclaves] = []
         self._engines: list[Engine] = []
-        self._restore_signals: Callable[[], None] | None = None
-        self._telling = threading.local()
 
     # what is there to run on
 
@@ -102,7 +101,7 @@ class EnclaveSession:
         from pytest_enclave.engine.protocol import PullPolicy
         from pytest_enclave.run.pipeline import Options
 
-        self._catch_signals()
+        self.signals.catch()
         self._engines.append(engine)
         options = Options(self.settings.parallelism, self.settings.timeout, PullPolicy(self.settings.pull))
         observers = Observers(self._emit, self._before_execution, self._after_run, self._before_close)
@@ -110,90 +109,79 @@ class EnclaveSession:
 
     # what tests ask for
 
-    def obtain(self, demand: Demand, simulate: Any = None) -> tuple[Enclave, Enclaves]:
-        """The enclave for a demand of the running test, and the enclaves it belongs to.
+    def obtain(self, demand: Demand, simulate: Any = None, *, own: bool = False) -> Enclave:
+        """The enclave for a demand of the running test; one that is the test's own, and its alone, goes with it.
 
         Raises the error that ended its run; skips the test where no engine answers and `--enclave-unavailable=skip`.
         """
+        __tracebackhide__ = True
         from pytest_enclave.errors import EngineUnavailable
 
         by = self.item.nodeid if self.item is not None else "this session"
         try:
-            with self._telling_item():
+            with self.telling.live():
                 enclaves = self.enclaves(simulate)
-                enclave = enclaves.obtain(demand, by, self._use)
+                return enclaves.obtain(demand, by, lambda enclave: self._use(enclave, enclaves, demand, own))
         except EngineUnavailable as error:
             if self.settings.unavailable == "skip":
-                pytest.skip(f"no engine for enclaves: {error.message}")
+                # Told at the test: where in here it was found out is nobody's business.
+                raise pytest.skip.Exception(f"no engine for enclaves: {error.message}", _use_item_location=True) from None
             raise
-        return enclave, enclaves
 
-    def _use(self, enclave: Enclave) -> None:
+    def _use(self, enclave: Enclave, enclaves: Enclaves, demand: Demand, own: bool) -> None:
         """Remember that the running test uses the enclave: its logs belong to the test's report."""
-        if self.item is not None:
-            used = self.item.stash.setdefault(USED, [])
-            if enclave not in used:
-                used.append(enclave)
+        if not own and enclave not in self.handmade:
+            self.handmade.append(enclave)
+        if self.item is None:
+            return
+        used = self.item.stash.setdefault(USED, [])
+        if enclave not in used:
+            used.append(enclave)
+        if own and enclaves.alone(demand):
+            # Also where its run fails: the fixture then never comes to its own teardown.
+            self.item.addfinalizer(lambda: enclaves.release(enclave))
 
     # what is told meanwhile
 
-    @contextmanager
-    def _telling_item(self) -> Iterator[None]:
-        """While a run goes on for the running test: a live line on a terminal, the lines in the test's report."""
-        from pytest_enclave.face.telling import telling
-
-        with telling(self.config, self.item, self.phase) as tell:
-            self._telling.tell = tell
-            try:
-                yield
-            finally:
-                self._telling.tell = None
-
     def _emit(self, enclave: Enclave, event: Event) -> None:
+        __tracebackhide__ = True
         from pytest_enclave.plan.events import StepFinished
 
-        tell = getattr(self._telling, "tell", None)
-        if tell is not None:
-            tell(event)
+        self.telling(event)
         if isinstance(event, StepFinished):
             self.config.hook.pytest_enclave_instruction(enclave=enclave, step=event.step)
 
     def _before_execution(self, enclave: Enclave, plan: Plan) -> None:
+        __tracebackhide__ = True
+        self.telling.hide(plan)
         self.config.hook.pytest_enclave_before_execute(enclave=enclave, plan=plan)
 
     def _after_run(self, enclave: Enclave, run: Run) -> None:
+        __tracebackhide__ = True
         self.runs.append(run)
         if run.error is None:
             self.config.hook.pytest_enclave_ready(enclave=enclave, run=run)
 
     def _before_close(self, enclave: Enclave) -> None:
-        self.config.hook.pytest_enclave_teardown(enclave=enclave)
+        """Whatever a hook raises here, the enclave has to go; what it raised is told at the session's end."""
+        try:
+            self.config.hook.pytest_enclave_teardown(enclave=enclave)
+        except Exception as error:
+            self.complaints.append(f"pytest_enclave_teardown for {enclave.name}: {type(error).__name__}: {error}")
 
     # how it ends
 
-    def _catch_signals(self) -> None:
-        """SIGTERM and SIGHUP would end pytest without any teardown: make them end the session in order instead."""
-        if self._restore_signals is not None or threading.current_thread() is not threading.main_thread():
-            return
+    def finish(self, session: pytest.Session) -> None:
+        """Remove every enclave, and see to the exit code."""
+        self.close()
+        if self.signals.code is not None:
+            session.exitstatus = self.signals.code
+        elif self.complaints and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-        def leave(number: int, frame: Any) -> None:
-            pytest.exit(f"stopped by {signal.Signals(number).name}", returncode=128 + number)
-
-        before = {
-            number: signal.signal(number, leave)
-            for number in (signal.SIGTERM, signal.SIGHUP)
-            if signal.getsignal(number) is signal.SIG_DFL
-        }
-
-        def restore() -> None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-        self._restore_signals = restore
-
-    def close(self) -> Sequence[Leak]:
-        """Remove every enclave; returns, and remembers, what could not be removed. May be called again."""
-        with self._undisturbed():
+    def close(self) -> None:
+        """Remove every enclave, and remember what could not be removed. May be called again."""
+        with self.signals.held():
             for enclaves in (*self._simulated, *([self._enclaves] if self._enclaves else [])):
                 self.leaks += enclaves.close()
             self._enclaves, self._simulated = None, []
@@ -203,28 +191,4 @@ class EnclaveSession:
             if self._jq is not None:
                 self._jq.close()
                 self._jq, self._tools = None, None
-        if self._restore_signals is not None:
-            self._restore_signals()
-            self._restore_signals = None
-        return self.leaks
-
-    def _undisturbed(self) -> Any:
-        """An impatient second Ctrl-C must not leave half of an enclave behind."""
-        if threading.current_thread() is not threading.main_thread() or self._restore_signals is None:
-            return nullcontext()
-        return _deferred_signals()
-
-
-@contextmanager
-def _deferred_signals() -> Iterator[None]:
-    """Hold back SIGINT, SIGTERM and SIGHUP, and deliver the last one afterwards."""
-    held: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda caught, _: held.append(caught)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if held:
-            signal.raise_signal(held[-1])
+        self.signals.release()

@@ -1,60 +1,91 @@
-"""Telling a run to users while it goes: live on a terminal or with `-s`, and in the report of the test that needed it."""
+"""Telling runs to users while they go: live on a terminal or with `-s`, and in the report of the test that needed them."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from pytest_enclave.plan.events import Event
-
-
-@contextmanager
-def telling(config: pytest.Config, item: pytest.Item | None, phase: str) -> Iterator[Callable[[Event], None]]:
-    """A function that is told every event of the runs inside the block."""
+    from pytest_enclave.plan.instruction import Plan
     from pytest_enclave.report.lines import InstructionLog
-
-    uncaptured = config.getoption("capture", "fd") == "no"
-    reporter = config.pluginmanager.getplugin("terminalreporter")
-    log = InstructionLog()
-    with ExitStack() as stack:
-        listeners: list[Callable[[Event], None]] = []
-        if uncaptured and reporter is not None:
-            listeners.append(lambda event: _write(reporter, log(event)))
-        else:
-            listeners.append(log)
-            listeners += _live_line(config, reporter, stack)
-
-        def tell(event: Event) -> None:
-            for listener in listeners:
-                listener(event)
-
-        try:
-            yield tell
-        finally:
-            if item is not None and log.text() and not uncaptured:
-                item.add_report_section(phase, "enclave", log.text())
-
-
-def _write(reporter: pytest.TerminalReporter, lines: list[str]) -> None:
-    for line in lines:
-        reporter.ensure_newline()
-        reporter.write_line(line)
-
-
-def _live_line(
-    config: pytest.Config, reporter: pytest.TerminalReporter | None, stack: ExitStack
-) -> list[Callable[[Event], None]]:
-    """The live line, where somebody sits in front of a terminal; it needs pytest's capturing suspended."""
-    capture = config.pluginmanager.getplugin("capturemanager")
-    quiet = reporter is None or config.get_verbosity() < 0 or hasattr(config, "workerinput")
-    if quiet or capture is None or not sys.__stdout__ or not sys.__stdout__.isatty():
-        return []
     from pytest_enclave.report.live import LiveLine
 
-    stack.enter_context(capture.global_and_fixture_disabled())
-    return [stack.enter_context(LiveLine(sys.stdout))]
+
+class Telling:
+    """What all runs of a session tell; it is called with every event.
+
+    With `-s` lines go to the terminal at once, otherwise they are collected for the report of the phase they belong to.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._log: InstructionLog | None = None
+        self._line: LiveLine | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Tell of an event."""
+        self._current_log()(event)
+        if self._line is not None:
+            self._line(event)
+
+    def hide(self, plan: Plan) -> None:
+        """Mask the secrets of a plan from now on."""
+        from pytest_enclave.report.masking import Secrets
+
+        self._current_log().hide(Secrets.of_plan(plan))
+
+    def collect(self) -> str:
+        """What was told since it was last asked, for a report; nothing where it has been shown already."""
+        log, self._log = self._log, None
+        text = log.text() if log is not None else ""
+        return "" if self._printer() else text
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """While a test waits for its enclave: a live line, where somebody sits in front of a terminal.
+
+        It needs pytest's capturing suspended.
+        """
+        capture = self._config.pluginmanager.getplugin("capturemanager")
+        if self._printer() or self._quiet() or capture is None or not _is_terminal():
+            yield
+            return
+        from pytest_enclave.report.live import LiveLine
+
+        with capture.global_and_fixture_disabled(), LiveLine(sys.stdout) as self._line:
+            try:
+                yield
+            finally:
+                self._line = None
+
+    def _current_log(self) -> InstructionLog:
+        if self._log is None:
+            from pytest_enclave.report.lines import InstructionLog
+
+            self._log = InstructionLog(write=self._printer())
+        return self._log
+
+    def _printer(self) -> Callable[[str], None] | None:
+        """What shows a line at once; None where output is captured, or nobody reports to a terminal."""
+        captured = self._config.pluginmanager.hasplugin("capturemanager") and self._config.getoption("capture") != "no"
+        reporter: pytest.TerminalReporter | None = self._config.pluginmanager.getplugin("terminalreporter")
+        if captured or reporter is None:
+            return None
+
+        def write(line: str) -> None:
+            reporter.ensure_newline()
+            reporter.write_line(line)
+
+        return write
+
+    def _quiet(self) -> bool:
+        return not self._config.pluginmanager.hasplugin("terminalreporter") or self._config.get_verbosity() < 0
+
+
+def _is_terminal() -> bool:
+    return sys.__stdout__ is not None and sys.__stdout__.isatty()

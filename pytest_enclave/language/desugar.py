@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from pytest_enclave.language.columns import Lines
 from pytest_enclave.language.edits import Edit, Edited, apply
+from pytest_enclave.language.inlining import barriers
 
 METHODS = ("format", "setdefault", "update", "elems")
 NAMES = ("mod__", *(f"{method}__" for method in METHODS))
@@ -28,6 +29,7 @@ def desugar(text: str, tree: ast.Module) -> Edited:
             edits += _augmented(node, node.target.id, lines)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:
             edits += _method(node, node.func, lines)
+        edits += barriers(node, lines)
     return apply(text, edits)
 
 

@@ -88,7 +88,7 @@ def _definition(node: ast.FunctionDef) -> Iterator[Mistake]:
     arguments = node.args
     everything = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg)
     if node.decorator_list:
-        yield node, "Starlark has no decorators", ""
+        yield node.decorator_list[0], "Starlark has no decorators", ""
     if arguments.posonlyargs:
         yield node, "Starlark has no `/` in parameter lists", ""
     if node.returns or any(argument and argument.annotation for argument in everything):

@@ -109,15 +109,23 @@ def _literal_import(node: ast.AST) -> str | None:
 
 
 def _call_columns(tree: ast.Module, lines: Lines, source: Edited) -> dict[tuple[int, str], tuple[int, ...]]:
-    """The parentheses of all calls: by the line a call begins on and its callee's last name, or "" for any."""
+    """The parentheses of all calls: by the line a call begins on and its callee's last name, or "" for any.
+
+    `a % b` is a call of `mod`, as which it is evaluated, at its operator.
+    """
     found: dict[tuple[int, str], tuple[int, ...]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)):
             callee = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             line, column = lines.find("(", *lines.end(node.func))
-            if line == node.lineno:
-                for key in ((line, callee), (line, "")):
-                    found[key] = (*found.get(key, ()), source.column_before(line, column + 1))
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
+            callee = "mod"
+            line, column = lines.find("%", *lines.end(node.left))
+        else:
+            continue
+        if line == node.lineno:
+            for key in ((line, callee), (line, "")):
+                found[key] = (*found.get(key, ()), source.column_before(line, column + 1))
     return found
 
 

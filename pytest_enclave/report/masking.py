@@ -22,7 +22,8 @@ from urllib.parse import quote as url_quote
 from pytest_enclave.plan.futures import Future, find
 from pytest_enclave.plan.instruction import Instruction, Plan
 from pytest_enclave.plan.record import Origin
-from pytest_enclave.plan.values import Struct, Value, quote, to_text
+from pytest_enclave.plan.values import Struct, Value, quote
+from pytest_enclave.report.text import written
 
 MASK = "••••"
 SHORTEST = 4
@@ -82,7 +83,7 @@ class Secrets:
     def with_origins(self, origins: Iterable[Origin]) -> Secrets:
         """These, and the values that became known for secret references, or under a secret's name."""
         known = {
-            to_text(origin.value)
+            origin.value if isinstance(origin.value, str) else written(origin.value)
             for origin in origins
             if Future(origin.step.instruction.producer, origin.field) in self.futures or is_secret_name(origin.field)
         }
@@ -103,7 +104,7 @@ def _secret_values(value: Value) -> Iterator[str]:
         if name == "env_vars" and isinstance(item, Mapping):
             for key, text in item.items():
                 if is_secret_name(str(key)):
-                    yield to_text(text)
+                    yield text if isinstance(text, str) else written(text)
         yield from _secret_values(item)
 
 

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from pytest_enclave.plan.futures import find
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.recipes import HttpRecipe, recipe_of
-from pytest_enclave.plan.values import Struct, Value, quote, to_repr
+from pytest_enclave.plan.values import Struct, Value, quote
 from pytest_enclave.report.masking import Secrets
-from pytest_enclave.report.text import cut, printable
+from pytest_enclave.report.text import cut, printable, written
 
 
 def short_call(call: Instruction, width: int = 80, secrets: Secrets | None = None) -> str:
@@ -44,10 +44,7 @@ def _first_arguments(call: Instruction) -> str:
 def _value(value: Value) -> str:
     if isinstance(value, Struct):
         return f"{value.kind}(…)"
-    try:
-        return to_repr(value)
-    except TypeError:
-        return repr(value)
+    return written(value)
 
 
 def _named(*names: str) -> Callable[[Instruction], str]:
@@ -69,12 +66,12 @@ def _recipe(call: Instruction) -> str:
 
 
 def _wait(call: Instruction) -> str:
-    wanted = f"{call.get('field')} {call.get('assertion')} {to_repr(call.get('target_value'))}"
+    wanted = f"{call.get('field')} {call.get('assertion')} {written(call.get('target_value'))}"
     return f"{_recipe(call)} → {wanted}"
 
 
 def _verify(call: Instruction) -> str:
-    return f"{readable(call.get('value'))} {call.get('assertion')} {to_repr(call.get('target_value'))}"
+    return f"{readable(call.get('value'))} {call.get('assertion')} {written(call.get('target_value'))}"
 
 
 def _command(call: Instruction) -> str:

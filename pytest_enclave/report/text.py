@@ -7,6 +7,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from pytest_enclave.plan.values import Value, to_repr
+
 ELLIPSIS = "…"
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -81,6 +83,14 @@ def cut(text: str, width: int) -> str:
 def cut_start(text: str, width: int) -> str:
     """The text, its beginning replaced by `…` where it takes more columns than that."""
     return cut(text[::-1], width)[::-1]
+
+
+def written(value: Value) -> str:
+    """The value as Starlark writes it; one that is no Starlark value, as a third party may produce, as Python does."""
+    try:
+        return to_repr(value)
+    except TypeError:
+        return repr(value)
 
 
 def plural(count: int, noun: str) -> str:

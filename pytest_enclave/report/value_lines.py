@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from pytest_enclave.plan.futures import find
 from pytest_enclave.plan.record import Origin
-from pytest_enclave.plan.values import Value, to_repr, to_text, type_name
+from pytest_enclave.plan.values import Value, to_repr, type_name
 from pytest_enclave.report.amounts import duration
 from pytest_enclave.report.facts import note_lines
 from pytest_enclave.report.look import Look
 from pytest_enclave.report.short_call import short_call
 from pytest_enclave.report.source_excerpt import place
-from pytest_enclave.report.text import Line, cut, line, plural
+from pytest_enclave.report.text import Line, cut, line, plural, written
 
 SHORT = 60
 MOST_ORIGINS = 5
@@ -31,10 +31,7 @@ def kind_of(value: Value) -> str:
 
 def shown(value: Value, look: Look) -> str:
     """The value as Starlark writes it, clean."""
-    try:
-        return look.clean(to_repr(value)).replace("\n", " ")
-    except TypeError:
-        return look.clean(repr(value)).replace("\n", " ")
+    return look.clean(written(value)).replace("\n", " ")
 
 
 def with_kind(value: Value, look: Look, room: int) -> str:
@@ -81,7 +78,7 @@ def _origin_lines(origin: Origin, look: Look) -> list[Line]:
     took = f" in {duration(step.duration)}" if step.duration else ""
     call = look.clean(short_call(step.instruction, SHORT + 20, look.secrets))
     first, _, rest = look.clean(step.message).partition(" ")
-    value = look.clean(to_text(origin.value))
+    value = look.clean(origin.value if isinstance(origin.value, str) else written(origin.value))
     # A result's message begins with its code: the rest is a body, and stands better on a line of its own.
     told = first if first.isdecimal() else look.clean(step.message)
     if not told:

@@ -16,7 +16,7 @@ from pytest_enclave.plan.futures import UnknownFuture, find, look_up
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.record import Origin, Outcome, Record, Step
 from pytest_enclave.plan.values import Value
-from pytest_enclave.run.reuse import Action, Alignment, Candidate, Decision, Slot, decide, key_of, made_stale
+from pytest_enclave.run.reuse import Action, Alignment, Candidate, Decision, Slot, decide, key_of, made_stale, spoiled
 from pytest_enclave.run.state import EnclaveState
 
 
@@ -65,13 +65,13 @@ class Execution:
                 return self._skip(call, slot, decision)
             return self._execute(candidate, resolved, slot, decision, started)
         except BaseException as error:
-            self._failed(candidate, slot)
-            if isinstance(error, EnclaveError):
-                self._explain(error, call)
-                duration = self.state.engine.clock.now() - started
-                failed = Step(call, Outcome.FAILED, duration, error.message)
-                self._finish(failed, number, total)
-            raise
+            self.state.journal.put(spoiled(candidate, slot, self.state.journal.records))
+            if not isinstance(error, EnclaveError):
+                raise
+            told = self._explained(error, call)
+            duration = self.state.engine.clock.now() - started
+            self._finish(Step(call, Outcome.FAILED, duration, told.message), number, total)
+            raise told from None
 
     def _current(self, slot: Slot | None) -> Slot | None:
         """The slot as it stands now: a step before may have made it stale."""
@@ -166,21 +166,19 @@ class Execution:
         later = made_stale(slot, candidate, journal.records, changed)
         journal.put({slot.position: record, **later})
 
-    def _failed(self, candidate: Candidate, slot: Slot | None) -> None:
-        """What was to replace a slot and failed leaves nothing there that could be relied on (rule 6)."""
-        if slot is not None:
-            everything = candidate.footprint.artifacts
-            later = made_stale(slot, candidate, self.state.journal.records, everything)
-            self.state.journal.put(later)
-            self.state.journal.delete(slot.position)
+    def _explained(self, error: EnclaveError, call: Instruction) -> EnclaveError:
+        """The error, told which instruction it belongs to and where the values in it came from.
 
-    def _explain(self, error: EnclaveError, call: Instruction) -> None:
-        """Tell the error which instruction it belongs to, and where the values in it came from."""
+        Where the time of the whole run was over, that is the error, whatever it made the instruction say.
+        """
+        if self._is_over() and not isinstance(error, RunTimedOut):
+            error = self._timed_out(f"while at `{call.name}`: {error.message}")
         if error.location is None:
             error.location = call.location
         if isinstance(error, ExecutionError):
             error.instruction = call
             error.origins = list(self._origins(call))
+        return error
 
     def _origins(self, call: Instruction) -> list[Origin]:
         by_producer = {step.instruction.producer: step for step in self.steps}
@@ -199,12 +197,18 @@ class Execution:
         self.emit(StepFinished(step, number, total))
 
     def _check_time(self, number: int, total: int) -> None:
-        limits = self.limits
-        if limits.deadline is not None and self.state.engine.clock.now() > limits.deadline:
-            raise RunTimedOut(
-                f"the run took longer than {limits.timeout:g} s: {number - 1} of {total} instructions were done",
-                remedy="`--enclave-timeout` sets how long a whole run may take",
-            )
+        if self._is_over():
+            raise self._timed_out(f"after {number - 1} of {total} instructions")
+
+    def _is_over(self) -> bool:
+        deadline = self.limits.deadline
+        return deadline is not None and self.state.engine.clock.now() >= deadline
+
+    def _timed_out(self, when: str) -> RunTimedOut:
+        return RunTimedOut(
+            f"the run took longer than {self.limits.timeout:g} s, {when}",
+            remedy="`--enclave-timeout` sets how long a whole run may take",
+        )
 
 
 def _resolved_config(record: Record, name: str) -> str:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from random import Random
 
 from pytest_enclave.engine.protocol import PullPolicy
-from pytest_enclave.errors import EnclaveError
+from pytest_enclave.errors import EnclaveError, ExecutionError
 from pytest_enclave.instructions.registry import Registry
 from pytest_enclave.plan.events import Emit, PhaseStarted, Warned
-from pytest_enclave.plan.futures import Values, substitute_typed
+from pytest_enclave.plan.futures import UnknownFuture, Values, substitute_typed
 from pytest_enclave.plan.instruction import Plan
 from pytest_enclave.plan.record import Step
 from pytest_enclave.plan.values import Struct, Value
@@ -92,11 +92,18 @@ def run(
             state, tools.types, facts, images, limits, tools.extract, emit, Random(options.seed), steps
         )
         execution.run(candidates, alignment)
-        output = to_plain(plan.output, execution.values)
+        output = _output(plan, execution.values)
         return Run(plan, tuple(steps), output, None, mismatch, clock.now() - started)
     except EnclaveError as error:
         error.sources = error.sources or plan.sources
         return Run(plan, tuple(steps), None, error, mismatch, clock.now() - started)
+
+
+def _output(plan: Plan, values: Values) -> Value:
+    try:
+        return to_plain(plan.output, values)
+    except UnknownFuture as error:
+        raise ExecutionError(f"what the main function returns cannot be resolved: {error}") from None
 
 
 def to_plain(value: Value, values: Values) -> Value:

@@ -15,6 +15,8 @@ The rules (design §4). An instruction is skipped only if the enclave already sh
    arguments than before.
 4. *Still true*: an instruction beyond the overlap that disturbs one inside it breaks the match; and the live services
    must be what the enclave plan as a whole implies: running, or stopped, from the recorded image.
+5. *Failures*: what was to be replaced by an instruction that failed cannot be relied on. Its record stays where it is, so
+   that the rest of the plan still aligns, but stale, and without what it had made.
 
 This file is pure: it reads plain values, asks nobody, and changes nothing.
 """
@@ -128,17 +130,24 @@ def _disturbed(slots: Sequence[Slot], candidates: Sequence[Candidate], beyond: S
     """Rule 4, first half: something after the overlap has changed what the overlap stands for."""
     if len(candidates) > len(slots):
         return False
-    return any(later.footprint.disturbs(slot.record.footprint) for _, later in beyond for slot in slots)
+    made = [each for slot, candidate in zip(slots, candidates, strict=True) for each in (slot.record, candidate)]
+    return any(later.footprint.disturbs(each.footprint) for _, later in beyond for each in made)
 
 
 def _checked(slot: Slot, placed: Sequence[tuple[int, Record]], facts: Facts) -> Slot:
-    """Rule 4, second half: a slot whose service is not what the enclave plan implies counts as stale."""
+    """Rule 4, second half: a slot whose service is not what the enclave plan implies counts as stale.
+
+    Only the last record that makes a service answers for it, and the last one that acts on it.
+    """
     if slot.record.stale:
         return slot
-    for name in slot.record.footprint.services:
-        reason = _untrue(name, slot.record, _implied(name, placed), facts.services.get(name))
-        if reason:
-            return replace(slot, record=replace(slot.record, stale=reason))
+    beyond = [record.footprint for position, record in placed if position > slot.position]
+    for name in slot.record.footprint.makes:
+        made_again = any(name in (later.services if name in slot.record.services else later.makes) for later in beyond)
+        if not made_again:
+            reason = _untrue(name, slot.record, _implied(name, placed), facts.services.get(name))
+            if reason:
+                return replace(slot, record=replace(slot.record, stale=reason))
     return slot
 
 
@@ -146,7 +155,7 @@ def _implied(name: str, placed: Sequence[tuple[int, Record]]) -> Status | None:
     """What the enclave plan as a whole leaves of a service: running, stopped, or nothing."""
     status: Status | None = None
     for _, record in placed:
-        if name in record.footprint.services or name in record.footprint.acts_on:
+        if name in record.footprint.makes:
             after = {"remove_service": None, "stop_service": Status.STOPPED}
             status = after.get(record.name, Status.RUNNING)
     return status
@@ -164,7 +173,7 @@ def _untrue(name: str, record: Record, implied: Status | None, fact: ServiceFact
     if implied is Status.RUNNING and fact.status is not Status.RUNNING and not _finished_job(name, record, fact):
         code = "" if fact.exit_code is None else f" (exit code {fact.exit_code})"
         return f"service `{name}` is {fact.status.value}{code}, not running"
-    if fact.image not in record.images.values():
+    if name in record.services and fact.image not in record.images.values():
         return f"service `{name}` runs from another image than recorded"
     return ""
 
@@ -215,24 +224,48 @@ def made_stale(
     slot: Slot, candidate: Candidate, records: Mapping[int, Record], changed_artifacts: frozenset[str]
 ) -> Mapping[int, Record]:
     """The later records that may see the difference after the candidate ran in place of the slot (rule 3)."""
-    stale: dict[int, Record] = {}
-    makes = candidate.footprint.services
-    works_inside = candidate.footprint.replay is Replay.OBSERVE
+    later = {position: record for position, record in records.items() if position > slot.position}
+    reasons = {position: _outdated(record, candidate, changed_artifacts) for position, record in later.items()}
+    return {
+        position: replace(record, stale=reasons[position])
+        for position, record in later.items()
+        if reasons[position] and not record.stale
+    }
+
+
+def _outdated(record: Record, earlier: Candidate, changed_artifacts: frozenset[str]) -> str:
+    """Why a record does not hold any more once an earlier instruction ran again, or nothing."""
+    made, touched = earlier.footprint.services, earlier.footprint.makes
+    later = record.footprint
+    if made:
+        what = "service " + ", ".join(f"`{name}`" for name in made) + " before it was replaced"
+    else:
+        what = f"{earlier.instruction.name} before it was run again"
+    if later.replay is Replay.OBSERVE and (touched or earlier.footprint.replay is Replay.OBSERVE):
+        return what
+    if not changed_artifacts.isdisjoint(later.needs):
+        names = ", ".join(f"`{name}`" for name in sorted(changed_artifacts & later.needs))
+        return f"files artifact {names} changed"
+    if later.replay is Replay.ACT and not later.acts_on.isdisjoint(made):
+        return "the service it acts on was replaced"
+    return "" if touched.isdisjoint(later.makes) else what
+
+
+def spoiled(candidate: Candidate, slot: Slot | None, records: Mapping[int, Record]) -> Mapping[int, Record]:
+    """What cannot be relied on after the candidate failed (rule 5)."""
+    spoilt: dict[int, Record] = {}
+    if slot is not None:
+        spoilt |= made_stale(slot, candidate, records, candidate.footprint.artifacts)
+        nothing = {"values": {}, "contents": {}, "services": {}}
+        spoilt[slot.position] = replace(records[slot.position], stale="it failed when it last ran", **nothing)
+    replaced = candidate.footprint.services.keys()
     for position, record in records.items():
-        if position <= slot.position or record.stale:
-            continue
-        reason = ""
-        if record.footprint.replay is Replay.OBSERVE and (makes or works_inside):
-            what = "service " + ", ".join(f"`{name}`" for name in makes) if makes else slot.record.name
-            reason = f"{what} before it was {'replaced' if makes else 'run again'}"
-        elif not changed_artifacts.isdisjoint(record.footprint.needs):
-            names = ", ".join(f"`{name}`" for name in sorted(changed_artifacts & record.footprint.needs))
-            reason = f"files artifact {names} changed"
-        elif record.footprint.replay is Replay.ACT and not record.footprint.acts_on.isdisjoint(makes):
-            reason = "the service it acts on was replaced"
-        if reason:
-            stale[position] = replace(record, stale=reason)
-    return stale
+        lost = replaced & record.services.keys()
+        if lost and position not in spoilt:
+            names = ", ".join(f"`{name}`" for name in sorted(lost))
+            kept = {name: config for name, config in record.services.items() if name not in lost}
+            spoilt[position] = replace(record, stale=f"replacing service {names} failed", services=kept)
+    return spoilt
 
 
 def forecast(

@@ -40,7 +40,7 @@ MAIN = (
 )
 
 
-def call(name: str, location: Location, producer: str = "", **arguments: Value) -> Instruction:
+def call(name: str, location: Location, producer: str = "", /, **arguments: Value) -> Instruction:
     return Instruction(name, arguments, location, f"{name}()", producer or name.encode().hex().ljust(32, "0")[:32])
 
 

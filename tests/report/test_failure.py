@@ -114,8 +114,8 @@ def test_a_verify_of_long_texts_says_where_they_differ() -> None:
     error = VerifyFailed("verify failed: …", value="x" * 70 + "a", assertion="==", target="x" * 70 + "b")
     assert str(render(error, width=80)) == text("""
         error[E301]: verify failed: …
-           = value:      "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx… (string, 71 characters)
-           = expected:   == "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx… (string, 71 characters)
+           = value:      "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx… (string, 71 characters)
+           = expected:   == "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx… (string, 71 characters)
            = difference: from character 71 on: …"xxxxxxxxxxa"… is not …"xxxxxxxxxxb"…
         """)
 
@@ -314,7 +314,9 @@ def test_fifty_problems_say_how_many_more_there_are() -> None:
 
 def test_several_problems_of_one_interpretation_are_all_listed() -> None:
     problems = [Problem("`imge` is not a field", Location("main.star", 1, 1)), Problem("`image` is missing")]
-    error = errors.InterpretationError("ServiceConfig: 2 problems", location=Location("main.star", 1), problems=problems)
+    error = errors.InterpretationError(
+        "ServiceConfig: 2 problems", location=Location("main.star", 1), problems=problems
+    )
     assert str(render(error)) == text("""
         error[E101]: ServiceConfig: 2 problems
           --> main.star:1

@@ -21,7 +21,22 @@ SECRET = "hunter22 \"täglich'\\9"
 """With what is written differently in literals, JSON and URLs."""
 
 PIECES = st.sampled_from(
-    [SECRET, f'"{SECRET}"', "plan.verify(", "value = ", 'resp["code"]', ", ", ")", "(", "[", "'''", '"""', '"', "#", "\n"]
+    [
+        SECRET,
+        f'"{SECRET}"',
+        "plan.verify(",
+        "value = ",
+        'resp["code"]',
+        ", ",
+        ")",
+        "(",
+        "[",
+        "'''",
+        '"""',
+        '"',
+        "#",
+        "\n",
+    ]
     + ["\t", "日本", "\x1b[31m", "\r", "\u2028", "é́", "  ", "x", "\\", "def f():\n", "{{kurtosis:", "\ud800"]
 )
 TEXTS = st.lists(PIECES | st.text(max_size=12), max_size=14).map("".join)
@@ -30,9 +45,11 @@ LOCATIONS = st.none() | st.builds(
 )
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.builds(object),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(TEXTS, inner, max_size=3)
-    | st.dictionaries(st.text("ab", min_size=1), inner, max_size=2).map(lambda fields: Struct("struct", fields)),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(TEXTS, inner, max_size=3)
+        | st.dictionaries(st.text("ab", min_size=1), inner, max_size=2).map(lambda fields: Struct("struct", fields))
+    ),
     max_leaves=6,
 )
 PROBLEMS = st.lists(st.builds(Problem, TEXTS, LOCATIONS, TEXTS, TEXTS), max_size=60)
@@ -57,7 +74,9 @@ def execution_errors(draw: st.DrawFn) -> ExecutionError:
         st.sampled_from(
             [
                 ExecutionError(message, service=service, details=[(draw(TEXTS), draw(TEXTS))], remedy=remedy),
-                errors.VerifyFailed(message, value=value, assertion=draw(st.sampled_from(["==", "IN", "<"])), target=target),
+                errors.VerifyFailed(
+                    message, value=value, assertion=draw(st.sampled_from(["==", "IN", "<"])), target=target
+                ),
                 errors.WaitTimedOut(
                     message, service=service, condition=draw(TEXTS), timeout=timeout, interval=1, attempts=attempts
                 ),

@@ -1,0 +1,88 @@
+"""Whole test suites, as users run them: a directory with tests, a pytest process, its wall time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import dedent, indent
+
+from benchmarks.services import AT_ONCE, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A test file, the files beside it, and what pytest is told besides `-q`."""
+
+    tests: str
+    beside: Mapping[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+
+    def run_in(self, directory: Path) -> None:
+        """Run it. Raises RuntimeError, with what pytest said, where a test does not pass."""
+        for name, text in {"pytest.ini": "[pytest]\n", "test_suite.py": self.tests, **self.beside}.items():
+            (directory / name).write_text(text)
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *self.options]
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "TESTCONTAINERS_RYUK_DISABLED": "true"}
+        done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(done.stdout + done.stderr)
+
+
+def plain(count: int) -> Suite:
+    """Tests that need nothing."""
+    return Suite(_tests(count, ""))
+
+
+def with_enclave(kind: Kind, count: int, engine: str = "docker") -> Suite:
+    """Tests that ask for an enclave: the package runs for the first, and is found unchanged by all others."""
+    package = {"kurtosis.yml": "name: github.com/pytest-enclave/benchmark\n", "main.star": kind.package}
+    options = (f"--enclave-parallelism={AT_ONCE}", f"--enclave-engine={engine}")
+    return Suite(_tests(count, "enclave"), package, options)
+
+
+def with_testcontainers(kind: Kind, count: int, scope: str) -> Suite:
+    """Tests with a fixture that starts the services in threads: for the `session`, or for each `function`."""
+    return Suite(_tests(count, "services"), {"conftest.py": _fixture(kind, scope)}, ("-p", "no:enclave"))
+
+
+def _tests(count: int, fixture: str) -> str:
+    return f"import pytest\n\n@pytest.mark.parametrize('number', range({count}))\ndef test_it({_arguments(fixture)}):\n    pass\n"
+
+
+def _arguments(fixture: str) -> str:
+    return f"number, {fixture}" if fixture else "number"
+
+
+def _fixture(kind: Kind, scope: str) -> str:
+    setup = [f'container = DockerContainer("{kind.image}").with_network(network).with_network_aliases(name)']
+    if kind.command:
+        setup.append(f"container.with_command({list(kind.command)!r})")
+    if kind.port is not None:
+        setup.append(f"container.with_exposed_ports({kind.port}).waiting_for(PortWaitStrategy({kind.port}))")
+    return dedent(
+        """\
+        from concurrent.futures import ThreadPoolExecutor
+
+        import pytest
+        from testcontainers.core.container import DockerContainer
+        from testcontainers.core.network import Network
+        from testcontainers.core.wait_strategies import PortWaitStrategy
+
+
+        @pytest.fixture(scope={scope!r})
+        def services():
+            with Network() as network, ThreadPoolExecutor({at_once}) as threads:
+
+                def start(name):
+        {setup}
+                    return container.start()
+
+                started = list(threads.map(start, {names!r}))
+                yield started
+                list(threads.map(lambda container: container.stop(), started))
+        """
+    ).format(scope=scope, at_once=AT_ONCE, names=list(kind.names), setup=indent("\n".join(setup), " " * 12))

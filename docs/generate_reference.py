@@ -1,0 +1,102 @@
+"""Writes `docs/reference.md` from the code: `python docs/generate_reference.py`. A test compares the two."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pytest_enclave import errors, hookspecs
+from pytest_enclave.face.demands import MARKER
+from pytest_enclave.face.options import OPTIONS
+from pytest_enclave.instructions.registry import BUILT_IN
+from pytest_enclave.plan.config_types import CONFIG_TYPES
+from pytest_enclave.plan.parameters import Parameter, Substitution
+from pytest_enclave.plan.values import to_repr
+from pytest_enclave.report.codes import CODES
+
+PAGE = Path(__file__).with_name("reference.md")
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join(
+        [
+            "# Reference",
+            "",
+            "Made from the code by `docs/generate_reference.py`.",
+            "",
+            *section("Options", options()),
+            *section("Marker", [f"`{MARKER.partition(': ')[0]}`", "", MARKER.partition(": ")[2]]),
+            *section("Instructions", instructions()),
+            *section("Types", types()),
+            *section("Hooks", hooks()),
+            *section("Errors", error_tree()),
+        ]
+    )
+
+
+def section(title: str, lines: Iterator[str] | Sequence[str]) -> Iterator[str]:
+    """A heading, the lines, an empty line."""
+    yield from (f"## {title}", "", *lines, "")
+
+
+def options() -> Iterator[str]:
+    """The options as a table."""
+    yield from ("| command line | ini file | |", "|---|---|---|")
+    for option in OPTIONS:
+        takes = "" if option.is_flag else "=" + ("\\|".join(option.choices) or option.metavar)
+        yield f"| `{option.flag}{takes}` | `{option.ini}` | {option.help} |"
+
+
+def instructions() -> Iterator[str]:
+    """Every instruction with its arguments."""
+    yield "Every instruction and every type also takes `description`, a text shown to users that is no part of its identity."
+    for kind in sorted(BUILT_IN, key=lambda each: each.name):
+        names = " / ".join(f"plan.{name}" for name in (kind.name, *kind.aliases))
+        yield from ("", f"### {names}", "", inspect.getdoc(type(kind)) or "", "", *arguments(kind.parameters))
+        yield from ("", f"Returns: {first_line(kind.returns)}")
+
+
+def types() -> Iterator[str]:
+    """Every type with its fields."""
+    for config_type in CONFIG_TYPES.values():
+        yield from (f"### {config_type.name}", "", *arguments(config_type.fields), "")
+
+
+def arguments(parameters: Sequence[Parameter]) -> Iterator[str]:
+    """Arguments as a table."""
+    yield from ("| argument | must be | default | future references |", "|---|---|---|---|")
+    for parameter in parameters:
+        if parameter.name == "description":
+            continue
+        default = "required" if parameter.required else "–" if parameter.default is None else f"`{to_repr(parameter.default)}`"
+        replaced = "" if parameter.substitution is Substitution.NONE else parameter.substitution.name.lower()
+        yield f"| `{parameter.name}` | {parameter.check.expected} | {default} | {replaced} |"
+
+
+def hooks() -> Iterator[str]:
+    """Every hook with its signature and its docstring."""
+    for name, hook in inspect.getmembers(hookspecs, inspect.isfunction):
+        if name.startswith("pytest_enclave_"):
+            names = ", ".join(inspect.signature(hook).parameters)
+            yield from (f"### {name}({names})", "", inspect.getdoc(hook) or "", "")
+
+
+def error_tree() -> Iterator[str]:
+    """The tree of errors, and their codes."""
+    tree = (inspect.getdoc(errors) or "").split("\n\n")
+    yield from ("```", *tree[1].splitlines(), "```", "", *tree[2:3], "")
+    yield from ("| code | error | |", "|---|---|---|")
+    for name, kind in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(kind, errors.EnclaveError):
+            yield f"| {CODES[kind]} | `{name}` | {first_line(kind)} |"
+
+
+def first_line(documented: object) -> str:
+    """The first line of a docstring."""
+    return (inspect.getdoc(documented) or "").splitlines()[0]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
