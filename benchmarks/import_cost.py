@@ -26,9 +26,7 @@ def measure(rounds: int) -> Iterator[Row]:
     without = replace(suite, options=("-p", "no:enclave"))
     with tempfile.TemporaryDirectory(prefix="benchmark-") as root:
         directory = Path(root)
-        taken = timings(
-            {"with": lambda: suite.run_in(directory), "without": lambda: without.run_in(directory)}, rounds
-        )
+        taken = timings({"with": lambda: suite.run_in(directory), "without": lambda: without.run_in(directory)}, rounds)
     more = taken["with"].beyond(taken["without"])
     yield Row("session of one test, -p no:enclave", taken["without"])
     yield Row("session of one test, plugin unused", taken["with"], taken["with"].ratio_to(taken["without"]), "without")
@@ -41,9 +39,7 @@ def _import() -> float:
     done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
     lines = (line.split("|") for line in done.stderr.splitlines())
     # A module that is nested in another import is indented, and so is the whole of what we ask for: it is not.
-    microseconds = sum(
-        int(fields[1]) for fields in lines if len(fields) == 3 and fields[2].rstrip() in _OWN
-    )
+    microseconds = sum(int(fields[1]) for fields in lines if len(fields) == 3 and fields[2].rstrip() in _OWN)
     return microseconds / 1e6
 
 

@@ -9,7 +9,6 @@ from benchmarks import by_enclave
 from benchmarks.interpretation import many_services
 from benchmarks.measurement import Goal, Row, timings, within
 from pytest_enclave.enclave.enclave import Enclave
-from pytest_enclave.engine.protocol import Engine
 from pytest_enclave.package.package import Source
 
 ROUNDS = 5
@@ -48,3 +47,16 @@ def measure(rounds: int) -> Iterator[Row]:
         ratio = taken[name].ratio_to(taken["short"])
         goal = Goal(f"≤ {ABOVE_LINEAR:g} × linear", ratio / 3, ABOVE_LINEAR)
         yield Row(f"{title} 1,000 of an enclave plan of 3,000", taken[name], ratio, "1,000", (goal,))
+    ratio = taken["alike"].ratio_to(taken["short"])
+    yield Row("1,000 equal prints, of which the last differs, among 2,000", taken["alike"], ratio, "1,000")
+
+
+def _alike(last: str) -> str:
+    """The worst for a search: a plan that fits nearly everywhere, and only its end tells."""
+    return f"def run(plan):\n    for _ in range({INSTRUCTIONS - 1}):\n        plan.print('same')\n    plan.print({last!r})\n"
+
+
+def _reuse(enclave: Enclave, package: str) -> None:
+    finished = enclave.run(Source(package))
+    if finished.executed:
+        raise RuntimeError(f"{finished.executed} instructions were not reused")

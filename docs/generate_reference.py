@@ -51,7 +51,7 @@ def options() -> Iterator[str]:
 
 def instructions() -> Iterator[str]:
     """Every instruction with its arguments."""
-    yield "Every instruction and every type also takes `description`, a text shown to users that is no part of its identity."
+    yield "Every instruction and every type also takes `description`, a text for users that is no part of its identity."
     for kind in sorted(BUILT_IN, key=lambda each: each.name):
         names = " / ".join(f"plan.{name}" for name in (kind.name, *kind.aliases))
         yield from ("", f"### {names}", "", inspect.getdoc(type(kind)) or "", "", *arguments(kind.parameters))
@@ -70,7 +70,8 @@ def arguments(parameters: Sequence[Parameter]) -> Iterator[str]:
     for parameter in parameters:
         if parameter.name == "description":
             continue
-        default = "required" if parameter.required else "–" if parameter.default is None else f"`{to_repr(parameter.default)}`"
+        optional = "–" if parameter.default is None else f"`{to_repr(parameter.default)}`"
+        default = "required" if parameter.required else optional
         replaced = "" if parameter.substitution is Substitution.NONE else parameter.substitution.name.lower()
         yield f"| `{parameter.name}` | {parameter.check.expected} | {default} | {replaced} |"
 

@@ -36,6 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, check the options."""
     config.addinivalue_line("markers", MARKER)
     config.stash[SESSION] = EnclaveSession(config)
+    if config.stash[SESSION].settings.plan and config.pluginmanager.hasplugin("xdist"):
+        # Workers could not print plans, and there is nothing to distribute.
+        config.option.dist = "no"
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -93,23 +96,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         session.item = None
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What runs now belongs to the test's setup."""
-    item.config.stash[SESSION].phase = "setup"
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_call(item: pytest.Item) -> None:
-    """What runs now belongs to the test itself."""
-    item.config.stash[SESSION].phase = "call"
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Our errors explain themselves; any failing test shows what the services of its enclave wrote."""
+    """What runs told belongs to the report; our errors explain themselves; a failing test shows its services' logs."""
+    told = item.config.stash[SESSION].telling.collect()
+    if told:
+        item.add_report_section(call.when, "enclave", told)
     report = yield
     if call.excinfo is not None and "pytest_enclave.errors" in sys.modules:
         from pytest_enclave.face.failures import explain
@@ -118,13 +112,37 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A failure that comes from an xdist worker is shown like one of this process."""
+    from pytest_enclave.face.failures import restore
+
+    restore(report)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
     """Remove every enclave, whatever ended the session."""
     try:
         return (yield)
     finally:
-        session.config.stash[SESSION].close()
+        session.config.stash[SESSION].finish(session)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What an xdist worker has to say at its end is said here, at the end of all."""
+    node.config.stash[SESSION].workers |= getattr(node, "workeroutput", {}).get("enclave", {})
+
+
+def pytest_enter_pdb(config: pytest.Config) -> None:
+    """A debugger's prompt is left in another way."""
+    config.stash[SESSION].signals.debugging = True
+
+
+def pytest_leave_pdb(config: pytest.Config) -> None:
+    """Back to normal."""
+    config.stash[SESSION].signals.debugging = False
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -137,14 +155,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """One line on what was executed and what reused; a section on what could not be removed."""
     session = config.stash[SESSION]
-    if not session.runs and not session.leaks:
-        return
-    from pytest_enclave.report.summary import leak_lines, summary_line
+    if session.runs or session.leaks or session.complaints or session.workers:
+        from pytest_enclave.face.summary import summarise
 
-    if session.leaks:
-        count = len(session.leaks)
-        terminalreporter.section(f"enclave: {count} leaked resource{'s' if count != 1 else ''}", red=True)
-        for line in leak_lines(session.leaks):
-            terminalreporter.write_line(line)
-    if session.runs and config.get_verbosity() >= 0:
-        terminalreporter.write_line(summary_line(session.runs))
+        summarise(terminalreporter, session)

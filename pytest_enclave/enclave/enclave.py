@@ -117,7 +117,7 @@ class Enclave:
         return finished
 
     def logs_since(self, wall: float) -> Mapping[str, Sequence[LogLine]]:
-        """Per service what it has written since then (seconds since the epoch); services that are silent are left out."""
+        """What each service has written since then (seconds since the epoch); silent ones are left out."""
         lines: dict[str, Sequence[LogLine]] = {}
         for name in self._state.configs():
             try:

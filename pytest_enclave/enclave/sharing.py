@@ -1,8 +1,8 @@
 """Which enclave a test gets: shared by whoever asks for the same, or its own.
 
 Keys: `share = NAME` → the enclave of that name; `isolate = True` → a fresh one; else one for each package with the same
-arguments. A run that failed is not tried again in this session: whoever needs it next gets the same error, marked with
-the test that met it first, so that it is told in full only once.
+arguments. A run that failed is not tried again in this session: whoever needs it next gets the same error. Nor is an
+engine that did not answer asked again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_enclave.enclave.enclave import Enclave, Observers
-from pytest_enclave.engine.protocol import EnclaveId, Engine, Leak
-from pytest_enclave.errors import EnclaveError
+from pytest_enclave.engine.protocol import EnclaveId, Engine, Leak, Site
+from pytest_enclave.errors import EnclaveError, EngineUnavailable
 from pytest_enclave.package.package import Source
 from pytest_enclave.run.interpretation import Request
 from pytest_enclave.run.pipeline import Options, Tools
@@ -61,6 +62,7 @@ class Enclaves:
     reuse: bool = True
     _shared: dict[str, Enclave] = field(default_factory=dict)
     _failures: dict[tuple[str, str], Failure] = field(default_factory=dict)
+    _unavailable: EngineUnavailable | None = None
     _open: list[Enclave] = field(default_factory=list)
     _directories: dict[str, Path] = field(default_factory=dict)
     _closing: list[Future[Sequence[Leak]]] = field(default_factory=list)
@@ -69,18 +71,18 @@ class Enclaves:
         default_factory=lambda: ThreadPoolExecutor(8, thread_name_prefix="enclave-close")
     )
 
-    def obtain(self, demand: Demand, by: str, using: Callable[[Enclave], None]) -> Enclave:
-        """The enclave for a demand, its package run. `by` names who asks, in messages.
+    def alone(self, demand: Demand) -> bool:
+        """Whether nobody else gets the enclave of this demand."""
+        return demand.isolate or not self.reuse
 
-        `using` is told of the enclave before anything runs in it. Raises the error that ended the run, now or, with `reported_by` set, when somebody else met it.
+    def obtain(self, demand: Demand, by: str, using: Callable[[Enclave], None]) -> Enclave:
+        """The enclave for a demand, its package run. `by` names who asks: only who met a failure may run into it again.
+
+        `using` is told of the enclave before anything runs in it. Raises the error that ended the run, now or before.
         """
-        alone = demand.isolate or not self.reuse
-        if alone:
-            enclave = self._create(demand)
-        else:
-            with self._lock:
-                enclave = self._shared.get(demand.key) or self._create(demand)
-                self._shared[demand.key] = enclave
+        __tracebackhide__ = True
+        alone = self.alone(demand)
+        enclave = self._create(demand) if alone else self._share(demand)
         using(enclave)
         if not alone:
             self._raise_known_failure(demand, by)
@@ -93,33 +95,44 @@ class Enclaves:
             raise
         return enclave
 
+    def _share(self, demand: Demand) -> Enclave:
+        with self._lock:
+            if demand.key not in self._shared:
+                self._shared[demand.key] = self._create(demand)
+            return self._shared[demand.key]
+
     def _raise_known_failure(self, demand: Demand, by: str) -> None:
         failure = self._failures.get((demand.key, demand.request.key))
         if failure is not None and failure.by != by:
-            failure.error.reported_by = failure.by
             raise failure.error.with_traceback(None)
 
     def _create(self, demand: Demand) -> Enclave:
-        name = f"{_base_name(demand)}-{secrets.token_hex(3)}"
-        directory = Path(tempfile.mkdtemp(prefix=f"pytest-enclave-{name}-"))
-        directory.chmod(0o755)
-        identity = EnclaveId(name)
-        try:
-            state = EnclaveState(
-                identity,
-                self.engine,
-                self.engine.open(identity),
-                Journal(directory / "journal.sqlite"),
-                ArtifactStore(directory / "artifacts"),
-            )
-        except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
-        enclave = Enclave(state, self.tools, self.options, self.observers)
-        with self._lock:
-            self._open.append(enclave)
-            self._directories[name] = directory
+        identity = EnclaveId(f"{_base_name(demand)}-{secrets.token_hex(3)}")
+        directory = Path(tempfile.mkdtemp(prefix=f"pytest-enclave-{identity.name}-"))
+        # A Ctrl-C may come at any moment: what is there by then is undone, until the list of open enclaves has it.
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, directory, ignore_errors=True)
+            directory.chmod(0o755)
+            site = self._open_site(identity)
+            undo.callback(site.close)
+            journal = Journal(directory / "journal.sqlite")
+            undo.callback(journal.close)
+            state = EnclaveState(identity, self.engine, site, journal, ArtifactStore(directory / "artifacts"))
+            enclave = Enclave(state, self.tools, self.options, self.observers)
+            with self._lock:
+                self._directories[identity.name] = directory
+                self._open.append(enclave)
+            undo.pop_all()
         return enclave
+
+    def _open_site(self, identity: EnclaveId) -> Site:
+        if self._unavailable is not None:
+            raise self._unavailable.with_traceback(None)
+        try:
+            return self.engine.open(identity)
+        except EngineUnavailable as error:
+            self._unavailable = error
+            raise
 
     def release(self, enclave: Enclave) -> None:
         """Give an enclave back that nobody else will use: it is removed in the background."""

@@ -188,7 +188,7 @@ class Site(Protocol):
         """
 
     def act(self, name: str, action: Action) -> None:
-        """Do something to a live service. Removing gives its name free, and its log is gone; one that is not there is no error."""
+        """Do something to a live service. Removing frees its name and drops its log; one that is gone is no error."""
 
     def exec(self, name: str, command: Sequence[str], deadline: float | None) -> ExecResult:
         """Run a command in a service. `deadline` is a `Clock.now()`.

@@ -10,6 +10,7 @@ from pytest_enclave.errors import EngineUnavailable
 
 if TYPE_CHECKING:
     from pytest_enclave.engine.protocol import Engine, Probe
+    from pytest_enclave.engine.simulated.script import Script
 
 NAMES = ("auto", "docker", "simulated")
 """What `--enclave-engine` takes. `auto` is Docker where one answers."""
@@ -39,12 +40,17 @@ def probe(choice: EngineChoice) -> Probe:
     return find_engine(choice.docker_host, choice.environ).probe
 
 
+def simulated(script: Script | None = None) -> Engine:
+    """A simulated engine with services as scripted."""
+    from pytest_enclave.engine.simulated.engine import SimulatedEngine
+
+    return SimulatedEngine(script)
+
+
 def select(choice: EngineChoice) -> Engine:
     """The engine itself. Raises EngineUnavailable."""
     if choice.name == "simulated":
-        from pytest_enclave.engine.simulated.engine import SimulatedEngine
-
-        return SimulatedEngine()
+        return simulated()
     if choice.name not in NAMES:
         raise EngineUnavailable(
             f"there is no engine `{choice.name}`", remedy=f"`--enclave-engine` takes {', '.join(NAMES)}"

@@ -11,34 +11,44 @@ import pytest
 if TYPE_CHECKING:
     from pytest_enclave.enclave.sharing import Demand
     from pytest_enclave.face.options import Settings
+    from pytest_enclave.run.interpretation import PackageLike
 
 MARKER = (
-    "enclave(package=None, *, args=None, main=None, share=None, isolate=False): the environment a test needs. `package` is "
-    "a path relative to the test's file; tests that name the same package and arguments share one enclave, those with the "
-    "same share=NAME share that one, isolate=True gives a test a fresh one."
+    "enclave(package=None, *, args=None, main=None, share=None, isolate=False): the environment a test needs. "
+    "`package` is a path relative to the test's file; tests that name the same package and arguments share one "
+    "enclave, those with the same share=NAME share that one, isolate=True gives a test a fresh one."
 )
 _KEYWORDS = ("package", "args", "main", "share", "isolate")
 
 
 def check_markers(item: pytest.Item) -> None:
     """Raise pytest.UsageError where a marker is used wrongly."""
+    from pytest_enclave.errors import PackageError
+    from pytest_enclave.package.arguments import parse_arguments
+
     marked = _merged(item)
     if marked.get("share") and marked.get("isolate"):
         raise pytest.UsageError(f"{item.nodeid}: a test cannot both share an enclave and be isolated from all others")
+    try:
+        parse_arguments(anchored(marked.get("args"), item.path.parent))
+    except PackageError as error:
+        raise pytest.UsageError(f"{item.nodeid}: enclave(args=…): {error}") from None
 
 
 def _merged(item: pytest.Item) -> dict[str, Any]:
     """The markers of a test, outermost first, so that inner ones win argument by argument."""
     merged: dict[str, Any] = {}
     for marker in reversed(list(item.iter_markers("enclave"))):
-        arguments = {**dict(zip(_KEYWORDS[:1], marker.args, strict=False)), **marker.kwargs}
         if len(marker.args) > 1:
             raise pytest.UsageError(f"{item.nodeid}: the marker enclave() takes one positional argument, the package")
+        if marker.args and "package" in marker.kwargs:
+            raise pytest.UsageError(f"{item.nodeid}: the marker enclave() is given the package twice")
         unknown = [name for name in marker.kwargs if name not in _KEYWORDS]
         if unknown:
             raise pytest.UsageError(
                 f"{item.nodeid}: the marker enclave() takes no argument {unknown[0]!r}; it takes {', '.join(_KEYWORDS)}"
             )
+        arguments = {**dict(zip(_KEYWORDS, marker.args, strict=False)), **marker.kwargs}
         _check_types(item, arguments)
         merged |= arguments
     return merged
@@ -56,33 +66,46 @@ def _check_types(item: pytest.Item, arguments: Mapping[str, Any]) -> None:
     }
     for name, value in arguments.items():
         types, words = wanted[name]
-        if value is not None and not isinstance(value, types):
+        empty = value == "" and name != "args"
+        if value is not None and (empty or not isinstance(value, types)):
             raise pytest.UsageError(f"{item.nodeid}: enclave({name}={value!r}): {name} must be {words}")
 
 
 def demand_of(item: pytest.Item, settings: Settings) -> Demand:
     """The demand of a test: marker over option over ini over the nearest `kurtosis.yml` above its file.
 
-    Raises PackageError where there is no package at all, or the arguments are no object.
+    Raises PackageError where there is no package at all.
     """
     from pytest_enclave.enclave.sharing import Demand
     from pytest_enclave.errors import PackageError
-    from pytest_enclave.package.package import Source
     from pytest_enclave.run.interpretation import Request
 
-    marked = _merged(item)
-    package: str | Path | Source | None = marked.get("package")
-    if isinstance(package, (str, Path)):
-        package = item.path.parent / package
-    package = package or settings.package or nearest_package(item.path.parent, item.config.rootpath)
+    marked, here = _merged(item), item.path.parent
+    package: PackageLike | None
+    package = settings.package or nearest_package(here, item.config.rootpath)
+    if marked.get("package") is not None:
+        package = located(marked["package"], here)
     if package is None:
         raise PackageError(
             f"{item.nodeid} asks for an enclave, and names no package",
-            remedy="name one with --enclave-package=PATH, @pytest.mark.enclave(PATH), or put a kurtosis.yml above the test",
+            remedy="name one with --enclave-package=PATH or @pytest.mark.enclave(PATH), "
+            "or put a kurtosis.yml above the test",
         )
-    args = marked.get("args")
+    args = anchored(marked.get("args"), here)
     request = Request.of(package, settings.args if args is None else args, marked.get("main") or settings.main)
     return Demand(request, marked.get("share"), bool(marked.get("isolate")))
+
+
+def located(package: PackageLike, here: Path) -> PackageLike:
+    """The package with its path made absolute; locators of other packages stay as they are."""
+    if isinstance(package, str) and package.startswith("github.com/"):
+        return package
+    return here / package if isinstance(package, (str, Path)) else package
+
+
+def anchored(args: Any, here: Path) -> Any:
+    """The arguments, where `@FILE` with its path made absolute."""
+    return f"@{here / args[1:]}" if isinstance(args, str) and args.startswith("@") else args
 
 
 def nearest_package(directory: Path, root: Path) -> Path | None:

@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest._io import TerminalWriter
 
-from pytest_enclave.face.session import STARTED, USED
+from pytest_enclave.face.session import SESSION, STARTED, USED
 
 if TYPE_CHECKING:
     from pytest_enclave.enclave.enclave import Enclave
-    from pytest_enclave.report.failure import FailureText
+    from pytest_enclave.errors import EnclaveError
+    from pytest_enclave.report.masking import Secrets
 
 LOG_LINES = 60
 OTHER_LOG_LINES = 15
 """How many of its last log lines a failing test's report shows of the service involved, and of each other service."""
 
+PAYLOAD = "enclave_failure"
+"""The attribute of a report that carries what is shown of it from an xdist worker."""
+
 
 class FailureRepr(TerminalRepr):
-    """An error of this package, as pytest shows it: in colours where there are any; `reprcrash` feeds the summary."""
+    """An error of this package, as pytest shows it: in colours where there are any; `reprcrash` feeds the summary.
 
-    def __init__(self, text: FailureText, path: str, line: int) -> None:
-        self._text = text
-        self.reprcrash = ReprFileLocation(path, line, text.headline)
+    `lines` are segments of text and style; all of it is plain data, so that it can come from another process.
+    """
+
+    def __init__(self, headline: str, lines: Sequence[Sequence[tuple[str, str]]], path: str, line: int) -> None:
+        self.lines = lines
+        self.reprcrash = ReprFileLocation(path, line, headline)
 
     def toterminal(self, tw: TerminalWriter) -> None:
         """Write the lines."""
-        for styled in self._text.lines:
-            for segment in styled:
-                tw.write(segment.text, **_MARKUP.get(segment.style, {}))
+        for segments in self.lines:
+            for text, style in segments:
+                tw.write(text, **_MARKUP.get(style, {}))
             tw.line()
+
+    def to_plain(self) -> dict[str, Any]:
+        """What `FailureRepr(**…)` takes."""
+        crash = self.reprcrash
+        return {"headline": crash.message, "lines": self.lines, "path": crash.path, "line": crash.lineno}
 
 
 _MARKUP: dict[str, dict[str, bool]] = {
@@ -50,42 +65,68 @@ def explain(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestRe
 
     error = call.excinfo.value if call.excinfo is not None else None
     ours = error if isinstance(error, EnclaveError) else None
-    if ours is not None and report.outcome != "skipped":
-        report.longrepr = _represent(item, ours)  # type: ignore[assignment]
+    told = ours is not None and ours.reported_by not in ("", item.nodeid)
+    if ours is not None:
+        _show(item, ours, report, again=told)
         if report.when == "setup" and isinstance(ours, AssertionError):
             report.when = "call"
     if report.failed:
-        _attach(item, ours, report)
+        if ours is not None and not told:
+            ours.reported_by = item.nodeid
+        _attach(item, ours, report, again=told)
 
 
-def _represent(item: pytest.Item, error: Any) -> FailureRepr:
+def restore(report: pytest.TestReport) -> None:
+    """Give a report that came from an xdist worker, as text, its colours and its line in the summary back."""
+    payload = getattr(report, PAYLOAD, None)
+    if payload is not None:
+        report.longrepr = FailureRepr(**payload)
+
+
+def _show(item: pytest.Item, error: EnclaveError, report: pytest.TestReport, *, again: bool) -> None:
     from pytest_enclave.report.failure import render, render_again
 
+    secrets = _secrets(item)
     verbose = item.config.get_verbosity() > 1
-    again = error.reported_by and error.reported_by != item.nodeid
-    text = render_again(error, error.reported_by) if again else render(error, verbose=verbose)
+    if again:
+        text = render_again(error, error.reported_by, secrets=secrets)
+    else:
+        text = render(error, verbose=verbose, secrets=secrets)
+    lines = [[(segment.text, segment.style) for segment in line] for line in text.lines]
     path, line, _ = item.location
-    return FailureRepr(text, path, (line or 0) + 1)
+    shown = FailureRepr(text.headline, lines, path, (line or 0) + 1)
+    report.longrepr = shown
+    if hasattr(item.config, "workerinput"):
+        setattr(report, PAYLOAD, shown.to_plain())
 
 
-def _attach(item: pytest.Item, error: Any, report: pytest.TestReport) -> None:
+def _attach(item: pytest.Item, error: EnclaveError | None, report: pytest.TestReport, *, again: bool) -> None:
     """What the services wrote since the test began, and what other plugins add; once per test."""
     used, item.stash[USED] = item.stash.get(USED, []), []
-    if error is not None and error.reported_by:
+    if again:
         return
+    session = item.config.stash[SESSION]
+    if report.when == "call" and "enclave_factory" in getattr(item, "fixturenames", ()):
+        # A fixture of a wider scope made them, for an earlier test; which of them this one used is not known.
+        used += [enclave for enclave in session.handmade if enclave not in used]
     for enclave in used:
-        involved = getattr(error, "service", None)
-        report.sections += _logs(enclave, item.stash.get(STARTED, 0.0), involved)
+        report.sections += _logs(item, enclave, getattr(error, "service", None))
         extra = item.config.hook.pytest_enclave_failure_sections(enclave=enclave, error=error)
         report.sections += [section for sections in extra for section in sections or ()]
 
 
-def _logs(enclave: Enclave, since: float, involved: str | None) -> list[tuple[str, str]]:
+def _secrets(item: pytest.Item) -> Secrets:
+    """Those of every plan that ran in this session: any service's log may show them."""
     from pytest_enclave.report.masking import Secrets
 
+    plans = {id(run.plan): run.plan for run in item.config.stash[SESSION].runs}
+    return reduce(or_, map(Secrets.of_plan, plans.values()), Secrets())
+
+
+def _logs(item: pytest.Item, enclave: Enclave, involved: str | None) -> list[tuple[str, str]]:
     sections = []
-    logs = enclave.logs_since(since)
-    secrets = Secrets.of_plan(enclave.last_run.plan) if enclave.last_run else Secrets()
+    logs = enclave.logs_since(item.stash.get(STARTED, 0.0))
+    secrets = _secrets(item)
     for service in sorted(logs, key=lambda name: (name != involved, name)):
         lines = [secrets.mask(line.text) for line in logs[service]]
         most = LOG_LINES if involved in (service, None) else OTHER_LOG_LINES

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_enclave.face.demands import demand_of
+from pytest_enclave.face.demands import demand_of, located
 from pytest_enclave.face.session import SESSION, EnclaveSession
 
 if TYPE_CHECKING:
     from pytest_enclave.enclave.enclave import Enclave
-    from pytest_enclave.enclave.sharing import Enclaves
     from pytest_enclave.engine.simulated.script import Script
     from pytest_enclave.run.interpretation import PackageLike
 
@@ -21,19 +19,15 @@ EnclaveFactory = Callable[..., "Enclave"]
 
 
 @pytest.fixture
-def enclave(request: pytest.FixtureRequest) -> Iterator[Enclave]:
+def enclave(request: pytest.FixtureRequest) -> Enclave:
     """The environment the test's package describes: its services run, and are shared with whoever asks for the same.
 
-    Which package: `@pytest.mark.enclave("path", args={…}, share="name", isolate=True)`, `--enclave-package`, the ini option
-    `enclave_package`, or the nearest `kurtosis.yml` above the test's file.
+    Which package: `@pytest.mark.enclave("path", args={…}, share="name", isolate=True)`, `--enclave-package`, the ini
+    option `enclave_package`, or the nearest `kurtosis.yml` above the test's file.
     """
     __tracebackhide__ = True
     session = request.config.stash[SESSION]
-    demand = demand_of(request.node, session.settings)
-    obtained, owner = session.obtain(demand)
-    yield obtained
-    if demand.isolate or not owner.reuse:
-        owner.release(obtained)
+    return session.obtain(demand_of(request.node, session.settings), own=True)
 
 
 @pytest.fixture(scope="session")
@@ -61,11 +55,8 @@ def _factory(session: EnclaveSession) -> EnclaveFactory:
         from pytest_enclave.enclave.sharing import Demand
         from pytest_enclave.run.interpretation import Request
 
-        if isinstance(package, (str, Path)):
-            here = session.item.path.parent if session.item is not None else session.config.invocation_params.dir
-            package = here / package
-        demand = Demand(Request.of(package, args, main), share, isolate)
-        made: tuple[Enclave, Enclaves] = session.obtain(demand, simulate)
-        return made[0]
+        here = session.item.path.parent if session.item is not None else session.config.invocation_params.dir
+        demand = Demand(Request.of(located(package, here), args, main), share, isolate)
+        return session.obtain(demand, simulate)
 
     return make

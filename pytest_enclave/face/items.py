@@ -44,12 +44,12 @@ class PackageItem(pytest.Item):
     def setup(self) -> None:
         """Run the package, in the enclave that tests of the same package share.
 
-        Here and not in `runtest`, so that a failed check is told as FAILED and anything else as ERROR, as with fixtures.
+        Here and not in `runtest`, so that a failed check is told as FAILED, anything else as ERROR, as with fixtures.
         """
+        if self.config.option.setupplan:
+            return
         session = self.config.stash[SESSION]
-        enclave, owner = session.obtain(demand_of(self, session.settings))
-        if not owner.reuse:
-            owner.release(enclave)
+        session.obtain(demand_of(self, session.settings), own=True)
 
     def runtest(self) -> None:
         """Nothing is left to do: the run ended well."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Settings:
     """The options as they hold, checked. Paths are absolute; times in seconds, None for no limit."""
 
     package: Path | None
-    args: str | None
+    args: Mapping[str, Any] | None
     main: str
     engine: str
     docker_host: str | None
@@ -91,7 +92,7 @@ def settings_of(config: pytest.Config) -> Settings:
     values = {option.name: _value(config, option) for option in OPTIONS}
     return Settings(
         package=_package(config),
-        args=values["args"] or None,
+        args=_args(config),
         main=values["main"],
         engine=values["engine"],
         docker_host=values["docker_host"] or None,
@@ -117,15 +118,30 @@ def _value(config: pytest.Config, option: Option) -> Any:
 
 
 def _package(config: pytest.Config) -> Path | None:
-    """From the command line relative to where pytest was called, from the ini file relative to that file."""
-    given = config.getoption("enclave_package")
+    given, base = _placed(config, "enclave_package")
+    return Path(os.path.normpath(base / given)) if given else None
+
+
+def _args(config: pytest.Config) -> dict[str, Any] | None:
+    given, base = _placed(config, "enclave_args")
+    if not given:
+        return None
+    from pytest_enclave.errors import PackageError
+    from pytest_enclave.face.demands import anchored
+    from pytest_enclave.package.arguments import parse_arguments
+
+    try:
+        return parse_arguments(anchored(given, base))
+    except PackageError as error:
+        raise pytest.UsageError(f"--enclave-args: {error}") from None
+
+
+def _placed(config: pytest.Config, name: str) -> tuple[str, Path]:
+    """A value, and what paths in it are relative to: where pytest was called, or the place of the ini file."""
+    given = config.getoption(name)
     if given:
-        return Path(os.path.normpath(config.invocation_params.dir / given))
-    written = config.getini("enclave_package")
-    if written:
-        base = config.inipath.parent if config.inipath is not None else config.rootpath
-        return Path(os.path.normpath(base / written))
-    return None
+        return given, config.invocation_params.dir
+    return config.getini(name), config.inipath.parent if config.inipath is not None else config.rootpath
 
 
 def _whole_number(name: str, text: str) -> int:

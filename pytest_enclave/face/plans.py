@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pytest_enclave.face.demands import demand_of
 from pytest_enclave.face.items import PackageItem
 from pytest_enclave.face.session import EnclaveSession
+from pytest_enclave.package.package import Source
+from pytest_enclave.run.interpretation import Request
 
 
 def print_plans(session: pytest.Session, enclaves: EnclaveSession) -> None:
@@ -25,16 +29,20 @@ def print_plans(session: pytest.Session, enclaves: EnclaveSession) -> None:
             if request.key in seen:
                 continue
             seen.add(request.key)
-            title, text = (
-                f"plan of {request.package}",
-                render_plan(enclaves.tools.interpretations.interpret(request, enclaves.tools.types)),
-            )
+            plan = enclaves.tools.interpretations.interpret(request, enclaves.tools.types)
+            title, text = _title(request), render_plan(plan)
         except EnclaveError as error:
             session.testsfailed += 1
             title, text = f"no plan for {item.nodeid}", str(render(error))
         if reporter is not None:
             reporter.section(title, sep="-")
             reporter.write_line(text)
+
+
+def _title(request: Request) -> str:
+    package = request.package.name if isinstance(request.package, Source) else request.package
+    arguments = f" with {json.dumps(request.arguments)}" if request.arguments else ""
+    return f"plan of {package}{arguments}"
 
 
 def needs_enclave(item: pytest.Item) -> bool:

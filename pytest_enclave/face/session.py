@@ -38,6 +38,7 @@ class EnclaveSession:
         self.handmade: list[Enclave] = []
         self.leaks: list[Leak] = []
         self.complaints: list[str] = []
+        self.workers: dict[str, list[str]] = {}
         self.signals = Signals()
         self.telling = Telling(config)
         self._tools: Tools | None = None
@@ -83,9 +84,9 @@ class EnclaveSession:
     def enclaves(self, simulate: Any = None) -> Enclaves:
         """The session's enclaves; with a script, enclaves on a simulated engine of their own."""
         if simulate is not None:
-            from pytest_enclave.engine.simulated.engine import SimulatedEngine
+            from pytest_enclave.engine.select import simulated
 
-            enclaves = self._enclaves_on(SimulatedEngine(simulate))
+            enclaves = self._enclaves_on(simulated(simulate))
             self._simulated.append(enclaves)
             return enclaves
         if self._enclaves is None:
@@ -125,7 +126,9 @@ class EnclaveSession:
         except EngineUnavailable as error:
             if self.settings.unavailable == "skip":
                 # Told at the test: where in here it was found out is nobody's business.
-                raise pytest.skip.Exception(f"no engine for enclaves: {error.message}", _use_item_location=True) from None
+                raise pytest.skip.Exception(
+                    f"no engine for enclaves: {error.message}", _use_item_location=True
+                ) from None
             raise
 
     def _use(self, enclave: Enclave, enclaves: Enclaves, demand: Demand, own: bool) -> None:
@@ -172,8 +175,13 @@ class EnclaveSession:
     # how it ends
 
     def finish(self, session: pytest.Session) -> None:
-        """Remove every enclave, and see to the exit code."""
+        """Remove every enclave, and see to the exit code. An xdist worker leaves it to its controller to tell of it."""
         self.close()
+        output = getattr(self.config, "workeroutput", None)
+        if output is not None and (self.runs or self.leaks or self.complaints):
+            from pytest_enclave.face.summary import closing_lines
+
+            output["enclave"] = {os.environ["PYTEST_XDIST_WORKER"]: closing_lines(self)}
         if self.signals.code is not None:
             session.exitstatus = self.signals.code
         elif self.complaints and session.exitstatus == pytest.ExitCode.OK:

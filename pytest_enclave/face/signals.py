@@ -53,7 +53,7 @@ class Signals:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold signals back, that an impatient second Ctrl-C leaves no half of an enclave; they end the session after."""
+        """Hold signals back: an impatient second Ctrl-C must leave no half of an enclave. They act after."""
         if self._before is None or threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -66,6 +66,6 @@ class Signals:
             for number, handler in before.items():
                 signal.signal(number, handler)
         if caught:
-            number = caught[-1]
-            code = int(pytest.ExitCode.INTERRUPTED) if number == signal.SIGINT else 128 + number
-            pytest.exit(f"stopped by {signal.Signals(number).name}", code)
+            last = signal.Signals(caught[-1])
+            code = int(pytest.ExitCode.INTERRUPTED) if last is signal.SIGINT else 128 + last
+            pytest.exit(f"stopped by {last.name}", code)

@@ -1,4 +1,4 @@
-"""Telling runs to users while they go: live on a terminal or with `-s`, and in the report of the test that needed them."""
+"""Telling runs to users: live on a terminal or with `-s`, and in the report of the test that needed them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Waiting until a recipe's result is as it should be: `plan.wait` and ready conditions.
 
 The pause after the i-th try is `rand(0.5, 1.5) · interval · 2^min(i, 3)` (design §5); the last one is cut so that one
-more try is made right at the deadline. A service that ends while it is waited for ends the wait at once.
+more try is made right at the deadline; one that is under way then is the last. A service that ends meanwhile ends the
+wait at once.
 """
 
 from __future__ import annotations
@@ -30,18 +31,19 @@ def wait_until(context: Context, service: str, condition: Condition) -> tuple[Ma
     clock = context.clock
     started = clock.now()
     deadline = started + condition.timeout
+    grace = deadline + IN_FLIGHT_GRACE * condition.timeout
     if context.deadline is not None:
-        deadline = min(deadline, context.deadline)
+        deadline, grace = min(deadline, context.deadline), min(grace, context.deadline)
     what = f"{describe_recipe(service, condition.recipe)} → {wanted(condition)}"
     context.emit(Waiting(what))
     attempts: list[Attempt] = []
     while True:
         at = clock.now()
-        last = at >= deadline
-        fields, outcome = _try(context, service, condition, deadline)
+        fields, outcome = _try(context, service, condition, grace)
         if fields is not None:
             return fields, len(attempts) + 1
         attempts.append(Attempt(at - started, outcome))
+        last = clock.now() >= deadline
         ended = context.site.exit_of(service)
         if ended is None and not last:
             pause = context.random.uniform(0.5, 1.5) * condition.interval
@@ -62,9 +64,8 @@ def _try(
     context: Context, service: str, condition: Condition, deadline: float
 ) -> tuple[Mapping[str, Value] | None, str]:
     """One try: the fields where the condition holds, else None; and the outcome in one line."""
-    grace = deadline + IN_FLIGHT_GRACE * condition.timeout
     try:
-        fields = carry_out(context, service, condition.recipe, grace)
+        fields = carry_out(context, service, condition.recipe, deadline)
     except RecipeFailed as error:
         return None, error.message
     shown = describe(fields)

@@ -22,7 +22,7 @@ from pytest_enclave.plan.world import World
 
 
 class Artifacts(Protocol):
-    """The enclave's files artifacts. Each storing method returns a digest of the content and replaces what was there."""
+    """The enclave's files artifacts. Storing returns a digest of the content, and replaces what was there."""
 
     def directory(self, name: str) -> Path:
         """The directory with the artifact's files; not to be written to."""
@@ -62,7 +62,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What executing gave: a line for users, values by producer and field, artifact digests, configs of new services."""
+    """What executing gave: a line for users, values by producer, artifact digests, configs of new services."""
 
     message: str
     values: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)

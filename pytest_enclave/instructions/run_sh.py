@@ -8,7 +8,12 @@ from pytest_enclave.engine.protocol import Action, DeadlineExceeded, NotReached
 from pytest_enclave.errors import ExecutionError, Problem, UnacceptableCode
 from pytest_enclave.instructions.protocol import Context, Defaults, Result
 from pytest_enclave.instructions.recipe import code_list, describe
-from pytest_enclave.instructions.service_checks import duplicate_artifact, missing_artifacts, problem
+from pytest_enclave.instructions.service_checks import (
+    duplicate_artifact,
+    missing_artifacts,
+    problem,
+    service_name_problems,
+)
 from pytest_enclave.instructions.starting import start_services
 from pytest_enclave.instructions.store_service_files import store_from_service
 from pytest_enclave.plan import checks
@@ -70,8 +75,12 @@ class RunSh(Defaults):
         )
 
     def check(self, call: Instruction, world: World) -> tuple[World, Sequence[Problem]]:
-        """Mounted artifacts must exist; what is stored must be told apart."""
-        found = list(missing_artifacts(call, "", call.get("files", {}).values(), world))
+        """The helper's name must be free; mounted artifacts must exist; what is stored must be told apart."""
+        helper = _helper(call)
+        found = service_name_problems(call, helper)
+        if helper in world.services:
+            found.append(problem(call, helper, f"there is a service `{helper}` already", "give the task another name"))
+        found += missing_artifacts(call, "", call.get("files", {}).values(), world)
         store = call.get("store", [])
         for path in sorted({path for path in store if store.count(path) > 1}):
             found.append(problem(call, path, f"`store` names `{path}` more than once"))

@@ -1,4 +1,4 @@
-"""`plan.start_service`, `plan.stop_service` and `plan.remove_service` share all but what they do (behaviour.md §1.12)."""
+"""What `plan.start_service`, `plan.stop_service` and `plan.remove_service` share (behaviour.md §1.12)."""
 
 from __future__ import annotations
 

@@ -78,18 +78,17 @@ def duplicate_artifact(call: Instruction, name: str, world: World) -> list[Probl
     return [problem(call, name, f"files artifact `{name}` is already made at {place}", "give one of them another name")]
 
 
+def service_name_problems(call: Instruction, name: str) -> list[Problem]:
+    """A problem where the name cannot be that of a service."""
+    if re.fullmatch(SERVICE_NAME, name):
+        return []
+    allowed = "1 to 63 lower-case letters, digits and `-`, beginning with a letter and not ending with `-` (RFC 1035)"
+    return [problem(call, name, f"`{name}` is no service name", f"use {allowed}")]
+
+
 def config_problems(call: Instruction, name: str, config: ServiceConfig, world: World) -> Sequence[Problem]:
     """Everything that is wrong with adding a service at this point of the plan (behaviour.md §5.3)."""
-    found: list[Problem] = []
-    if not re.fullmatch(SERVICE_NAME, name):
-        found.append(
-            problem(
-                call,
-                name,
-                f"`{name}` is no service name",
-                "use 1 to 63 lower-case letters, digits and `-`, beginning with a letter and not ending with `-` (RFC 1035)",
-            )
-        )
+    found = service_name_problems(call, name)
     known = world.services.get(name)
     if known is not None and known.added_at is not None:
         found.append(

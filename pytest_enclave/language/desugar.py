@@ -12,17 +12,18 @@ from collections.abc import Iterator
 from pytest_enclave.language.columns import Lines
 from pytest_enclave.language.edits import Edit, Edited, apply
 from pytest_enclave.language.inlining import barriers
+from pytest_enclave.language.tree import Tree
 
 METHODS = ("format", "setdefault", "update", "elems")
 NAMES = ("mod__", *(f"{method}__" for method in METHODS))
 """What the prelude provides for this."""
 
 
-def desugar(text: str, tree: ast.Module) -> Edited:
+def desugar(text: str, tree: Tree) -> Edited:
     """The text as it is evaluated; `tree` is the text's own. Outer expressions come first, so that they open first."""
     lines = Lines.of(text)
     edits: list[Edit] = []
-    for node in ast.walk(tree):
+    for node in tree.nodes:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod) and not _numeric(node.left):
             edits += _remainder(node, lines)
         elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Mod) and isinstance(node.target, ast.Name):

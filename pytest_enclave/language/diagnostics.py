@@ -158,15 +158,15 @@ def _reworded(message: str) -> tuple[str, str]:
 def _no_attribute(
     match: re.Match[str], diagnosis: Diagnosis, modules: Mapping[str, Module], instructions: Sequence[str]
 ) -> tuple[str, str]:
-    """`plan` is told apart by what stands before the dot: to the interpreter it is one struct among others."""
-    name = match["name"]
+    """What has no such attribute is told as it is written: to the interpreter, most things here are structs."""
+    name, kind = match["name"], match["type"]
+    file, line, _ = diagnosis.place or ("", 0, 0)
+    owner = modules[file].owner_of(line, name) if file in modules else ""
+    if owner == "plan":
+        near = difflib.get_close_matches(name, instructions, 1)
+        known = ", ".join(f"`{known}`" for known in sorted(instructions))
+        return f"`plan` has no `{name}`", f"did you mean `{near[0]}`?" if near else f"there are {known}"
     hint = _HINT.search(match["hint"] or "")
     remedy = f"did you mean `{hint['near']}`?" if hint and "\0" not in hint["near"] else ""
-    if diagnosis.place and diagnosis.place[0] in modules:
-        line = modules[diagnosis.place[0]].text.split("\n")[diagnosis.place[1] - 1]
-        if re.search(rf"\bplan\s*\.\s*{re.escape(name)}\b", line):
-            near = difflib.get_close_matches(name, instructions, 1)
-            known = ", ".join(f"`{known}`" for known in sorted(instructions))
-            return f"`plan` has no `{name}`", f"did you mean `{near[0]}`?" if near else f"there are {known}"
-    kind = match["type"]
-    return f"no field `{name}` on this {kind}", remedy
+    of_kind = "" if kind == "struct" else f" (of type {kind})" if owner else f" of type {kind}"
+    return f"{f'`{owner}`' if owner else 'the value'}{of_kind} has no field `{name}`", remedy

@@ -40,7 +40,7 @@ def entry(module: Module, main: str, arguments: Mapping[str, Value], title: str)
     parameters = function.args
     names = [parameter.arg for parameter in (*parameters.posonlyargs, *parameters.args)]
     with_plan = names[:1] == ["plan"]
-    place = Location(module.name, function.lineno)
+    place = Location(module.name, function.lineno, function.col_offset + len("def ") + 1)
     if main == DEFAULT and names and not with_plan:
         raise InterpretationError(
             f"the first parameter of `{main}` must be named `plan`, not `{names[0]}`",

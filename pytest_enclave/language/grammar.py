@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from pytest_enclave.language.tree import Tree
+
 _ABSENT: dict[type[ast.AST], tuple[str, str]] = {
     ast.While: ("`while`", "loop over a range: `for i in range(n):`"),
     ast.JoinedStr: ("f-strings", 'write `"{}".format(value)` or `"%s" % value`'),
@@ -39,13 +41,13 @@ Mistake = tuple[ast.expr | ast.stmt, str, str]
 """The node, what is wrong, and the remedy."""
 
 
-def mistakes(tree: ast.Module) -> Iterator[Mistake]:
+def mistakes(tree: Tree) -> Iterator[Mistake]:
     """Everything in the tree that is not Starlark."""
-    for statement in tree.body:
+    for statement in tree.root.body:
         if isinstance(statement, (ast.For, ast.If)):
             word = "for" if isinstance(statement, ast.For) else "if"
             yield statement, f"`{word}` is not allowed at the top level of a file", "put it into a function"
-    for node in ast.walk(tree):
+    for node in tree.nodes:
         yield from _absent(node)
 
 

@@ -54,7 +54,7 @@ class Loader:
         """The modules it imports, by locator. What is imported inside functions only may fail: it may never run."""
         found: dict[str, str] = {}
         run = [Import(locator, place, eager=True) for locator, place in self._wanted.get(module.name, {}).items()]
-        for wanted in (*run, *module.imports()):
+        for wanted in (*run, *module.imports):
             if wanted.locator in found:
                 continue
             try:
@@ -65,24 +65,29 @@ class Loader:
         return found
 
     def _import(self, module: Module, wanted: Import) -> str:
-        frame = Frame(wanted.place, module.function_at(wanted.place.line))
         try:
             target = self._open(wanted.locator, module.name)
             if target.name in self._loading:
                 raise _cycle([*self._loading[self._loading.index(target.name) :], target.name])
             self.load(target)
-        except InterpretationError as error:
-            error.frames = (frame, *error.frames)
-            error.location = error.location or wanted.place
-            raise
         except PackageError as error:
-            raise InterpretationError(
-                f"cannot import {quote(wanted.locator)}: {error.message}",
-                location=error.location or wanted.place,
-                remedy=error.remedy,
-                frames=(frame,),
-            ) from None
+            raise _imported_by(error, module, wanted) from None
         return target.name
+
+
+def _imported_by(error: PackageError, module: Module, wanted: Import) -> InterpretationError:
+    """The error with the importing call as its outermost frame, and in words that name the import."""
+    frame = Frame(wanted.place, module.function_at(wanted.place.line))
+    if isinstance(error, InterpretationError):
+        error.frames = (frame, *error.frames)
+        error.location = error.location or wanted.place
+        return error
+    return InterpretationError(
+        f"cannot import {quote(wanted.locator)}: {error.message}",
+        location=error.location or wanted.place,
+        remedy=error.remedy,
+        frames=(frame,),
+    )
 
 
 def _cycle(names: list[str]) -> InterpretationError:

@@ -9,12 +9,15 @@ from typing import Any
 
 import starlark
 
+from pytest_enclave.errors import InterpretationError
+from pytest_enclave.source import Location
+
 PRELUDE = "<prelude>"
 GENERATED = "<generated>"
 """The files that generated code seems to come from."""
 
 MAX_CALLS = 400
-"""How deep calls may nest, the prelude's included. Public packages stay below 100; the stack bears some thousands."""
+"""How deep calls may nest, the prelude's included: more than code without recursion needs, less than a stack bears."""
 
 
 class Machine:
@@ -40,9 +43,19 @@ class Machine:
         self._frozen[name] = module.freeze()
 
     def evaluate(self, file: str, text: str, module: starlark.Module | None = None) -> None:
-        """Evaluate a text. Raises `starlark.StarlarkError`, or what a cancel check raised."""
-        tree = starlark.parse(file, text, self._dialect)
-        starlark.eval_with(self._options, module or starlark.Module(), tree, self._globals, self._loader)
+        """Evaluate a text.
+
+        Raises `starlark.StarlarkError`, what a cancel check raised, and InterpretationError where the interpreter
+        itself broke (it then says so with a BaseException that nothing else would catch).
+        """
+        try:
+            tree = starlark.parse(file, text, self._dialect)
+            starlark.eval_with(self._options, module or starlark.Module(), tree, self._globals, self._loader)
+        except BaseException as error:
+            if type(error).__name__ == "PanicException":
+                message = f"the Starlark interpreter broke: {error}"
+                raise InterpretationError(message, location=Location(file)) from None
+            raise
 
 
 @cache

@@ -5,15 +5,22 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from pytest_enclave.errors import InterpretationError, Problem
-from pytest_enclave.language import grammar, recursion, scopes
+from pytest_enclave.language import scopes
 from pytest_enclave.language.columns import Lines
 from pytest_enclave.language.desugar import desugar
 from pytest_enclave.language.edits import Edited
 from pytest_enclave.language.normalise import normalise
+from pytest_enclave.language.rules import refuse
 from pytest_enclave.language.syntax import parse
+from pytest_enclave.language.tree import Tree
 from pytest_enclave.source import Location
+
+Calls: TypeAlias = Mapping[tuple[int, str], tuple[int, ...]]
+
+_SHOWN = 60
+"""How long an expression may be to be shown in a message, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +36,18 @@ class Import:
 class Module:
     """A file's name, its text as written, and what was made of it.
 
-    `calls` has, by line and name of the callee, the columns of the opening parentheses; `names` are its globals.
+    `calls` has, by line and name of the callee, the columns of the opening parentheses; `names` are its globals,
+    `imports` what it imports by a literal locator, in source order. Its syntax tree is not kept, but made again for
+    the few questions that errors ask: trees are large, and the garbage collector walks what is kept.
     """
 
     name: str
     text: str
-    tree: ast.Module
     normalised: Edited
     evaluated: Edited
-    calls: Mapping[tuple[int, str], tuple[int, ...]]
+    calls: Calls
     names: tuple[str, ...]
+    imports: tuple[Import, ...]
 
     @classmethod
     def of(cls, name: str, text: str, predeclared: Collection[str]) -> Module:
@@ -49,15 +58,19 @@ class Module:
         normalised = normalise(text)
         tree = parse(normalised, name)
         lines = Lines.of(normalised.text)
-        _refuse(tree, lines, normalised, name, predeclared)
+        refuse(tree, lines, normalised, name, predeclared)
+        calls = _call_columns(tree, lines, normalised)
         return cls(
             name=name,
             text=text,
-            tree=tree,
             normalised=normalised,
             evaluated=desugar(normalised.text, tree),
-            calls=_call_columns(tree, lines, normalised),
-            names=tuple(sorted(scopes.bound(tree.body))),
+            calls=calls,
+            names=tuple(sorted(scopes.bound(tree.root.body, tree))),
+            imports=tuple(
+                Import(locator, _call_place(name, calls, call.lineno, "import_module"), eager)
+                for call, locator, eager in _literal_imports(tree)
+            ),
         )
 
     def place(self, line: int, column: int) -> Location:
@@ -71,36 +84,53 @@ class Module:
 
         A function that is called by another name is taken to be the line's only call, if there is but one.
         """
-        columns = self.calls.get((line, callee)) or self.calls.get((line, ""), ())
-        return Location(self.name, line, columns[0] if len(columns) == 1 else 0)
+        return _call_place(self.name, self.calls, line, callee)
 
     def function_at(self, line: int) -> str:
         """The function whose body holds the line, `<module>` outside of all."""
         innermost = "<module>"
-        for node in ast.walk(self.tree):
+        for node in self._tree().nodes:
             if isinstance(node, ast.FunctionDef) and node.lineno <= line <= (node.end_lineno or 0):
                 innermost = node.name
         return innermost
 
+    def owner_of(self, line: int, attribute: str) -> str:
+        """The expression whose attribute is read in that line; empty if there are several, or it is long."""
+        owners = {
+            ast.get_source_segment(self.normalised.text, node.value) or ""
+            for node in self._tree().nodes
+            if isinstance(node, ast.Attribute) and node.attr == attribute and node.lineno == line
+        }
+        owner = owners.pop() if len(owners) == 1 else ""
+        return owner if len(owner) <= _SHOWN and "\n" not in owner else ""
+
     def function(self, name: str) -> ast.FunctionDef | None:
         """The definition of a top-level function, if it is there."""
-        return next((node for node in self.tree.body if isinstance(node, ast.FunctionDef) and node.name == name), None)
+        return next(
+            (node for node in self._tree().root.body if isinstance(node, ast.FunctionDef) and node.name == name), None
+        )
 
-    def imports(self) -> Iterator[Import]:
-        """The `import_module` calls with a literal argument, in the order they are written."""
-        pending: list[tuple[ast.AST, bool]] = [(self.tree, True)]
-        while pending:
-            node, eager = pending.pop()
-            if isinstance(node, (ast.FunctionDef, ast.Lambda)):
-                eager = False
-            literal = _literal_import(node)
-            if literal is not None and isinstance(node, ast.Call):
-                yield Import(literal, self.call_place(node.lineno, "import_module"), eager)
-            pending += [(child, eager) for child in reversed(list(ast.iter_child_nodes(node)))]
+    def _tree(self) -> Tree:
+        return parse(self.normalised, self.name)
 
 
-def _literal_import(node: ast.AST) -> str | None:
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "import_module"):
+def _call_place(name: str, calls: Calls, line: int, callee: str) -> Location:
+    columns = calls.get((line, callee)) or calls.get((line, ""), ())
+    return Location(name, line, columns[0] if len(columns) == 1 else 0)
+
+
+def _literal_imports(tree: Tree) -> Iterator[tuple[ast.Call, str, bool]]:
+    """The calls in source order, each with its locator, and whether it runs when the file is loaded."""
+    later = set(tree.within(node for node in tree.nodes if isinstance(node, (ast.FunctionDef, ast.Lambda))))
+    calls = [node for node in tree.nodes if isinstance(node, ast.Call)]
+    for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
+        locator = _literal_import(call)
+        if locator is not None:
+            yield call, locator, call not in later
+
+
+def _literal_import(node: ast.Call) -> str | None:
+    if not (isinstance(node.func, ast.Name) and node.func.id == "import_module"):
         return None
     arguments = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "module_file")]
     if len(arguments) == 1 and isinstance(arguments[0], ast.Constant) and isinstance(arguments[0].value, str):
@@ -108,13 +138,13 @@ def _literal_import(node: ast.AST) -> str | None:
     return None
 
 
-def _call_columns(tree: ast.Module, lines: Lines, source: Edited) -> dict[tuple[int, str], tuple[int, ...]]:
+def _call_columns(tree: Tree, lines: Lines, source: Edited) -> Calls:
     """The parentheses of all calls: by the line a call begins on and its callee's last name, or "" for any.
 
     `a % b` is a call of `mod`, as which it is evaluated, at its operator.
     """
     found: dict[tuple[int, str], tuple[int, ...]] = {}
-    for node in ast.walk(tree):
+    for node in tree.nodes:
         if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)):
             callee = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             line, column = lines.find("(", *lines.end(node.func))
@@ -127,25 +157,3 @@ def _call_columns(tree: ast.Module, lines: Lines, source: Edited) -> dict[tuple[
             for key in ((line, callee), (line, "")):
                 found[key] = (*found.get(key, ()), source.column_before(line, column + 1))
     return found
-
-
-def _refuse(tree: ast.Module, lines: Lines, source: Edited, name: str, predeclared: Collection[str]) -> None:
-    """Raise one error for everything found, in the order of the file."""
-    found = [
-        *grammar.mistakes(tree),
-        *scopes.undefined(tree, predeclared),
-        *scopes.rebound(tree),
-        *recursion.recursive(tree),
-    ]
-    if not found:
-        return
-    problems = []
-    for node, message, remedy in found:
-        line, column = lines.start(node)
-        place = Location(name, line, source.column_before(line, column + 1))
-        problems.append(Problem(message, place, remedy=remedy))
-    problems.sort(key=lambda problem: problem.location or Location(name))
-    first = problems[0]
-    told = [f"{problem.message} (line {problem.location.line})" for problem in problems if problem.location]
-    message = first.message if len(problems) == 1 else f"{len(problems)} mistakes: {'; '.join(told)}"
-    raise InterpretationError(message, location=first.location, remedy=first.remedy, problems=problems)

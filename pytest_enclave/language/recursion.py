@@ -7,14 +7,15 @@ from collections.abc import Iterator, Mapping
 
 from pytest_enclave.language.grammar import Mistake
 from pytest_enclave.language.scopes import bound, parameters
+from pytest_enclave.language.tree import Tree
 
 _REMEDY = "Starlark has no recursion: loop over a list or a range instead"
 
 
-def recursive(tree: ast.Module) -> Iterator[Mistake]:
+def recursive(tree: Tree) -> Iterator[Mistake]:
     """One call of each cycle among the file's functions."""
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    calls = {name: dict(_called(function)) for name, function in functions.items()}
+    functions = {node.name: node for node in tree.root.body if isinstance(node, ast.FunctionDef)}
+    calls = {name: dict(_called(function, tree)) for name, function in functions.items()}
     told: set[str] = set()
     for name in functions:
         cycle = _cycle_through(name, calls)
@@ -24,14 +25,16 @@ def recursive(tree: ast.Module) -> Iterator[Mistake]:
             way = " → ".join(f"`{step}`" for step in (*cycle, name))
             message = f"`{name}` calls itself" + (f" ({way})" if len(cycle) > 1 else "")
             yield calls[name][following], message, _REMEDY
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node not in tree.body and node.name in dict(_called(node)):
-            yield dict(_called(node))[node.name], f"`{node.name}` calls itself", _REMEDY
+    for node in tree.nodes:
+        if isinstance(node, ast.FunctionDef) and functions.get(node.name) is not node:
+            own = dict(_called(node, tree)).get(node.name)
+            if own is not None:
+                yield own, f"`{node.name}` calls itself", _REMEDY
 
 
-def _called(function: ast.FunctionDef) -> Iterator[tuple[str, ast.Call]]:
+def _called(function: ast.FunctionDef, tree: Tree) -> Iterator[tuple[str, ast.Call]]:
     """Calls by a name that is not the function's own; what nested functions call is not called by this one."""
-    local = parameters(function) | bound(function.body)
+    local = parameters(function) | bound(function.body, tree)
     pending: list[ast.AST] = list(function.body)
     while pending:
         node = pending.pop()
@@ -39,7 +42,7 @@ def _called(function: ast.FunctionDef) -> Iterator[tuple[str, ast.Call]]:
             continue
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in local:
             yield node.func.id, node
-        pending += ast.iter_child_nodes(node)
+        pending += tree.children[node]
 
 
 def _cycle_through(start: str, calls: Mapping[str, Mapping[str, ast.Call]]) -> list[str]:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 
 from pytest_enclave.language.grammar import Mistake
 from pytest_enclave.language.predeclared import FOREIGN
+from pytest_enclave.language.tree import Tree
 
 Scopes = tuple[frozenset[str], ...]
 _Function = ast.FunctionDef | ast.Lambda
@@ -26,10 +27,10 @@ _REMEDIES = {
 }
 
 
-def undefined(tree: ast.Module, predeclared: Collection[str]) -> Iterator[Mistake]:
+def undefined(tree: Tree, predeclared: Collection[str]) -> Iterator[Mistake]:
     """Each place where a name is used that nothing binds."""
-    known = frozenset(predeclared) | bound(tree.body)
-    pending: list[tuple[ast.AST, Scopes]] = [(tree, (known,))]
+    known = frozenset(predeclared) | bound(tree.root.body, tree)
+    pending: list[tuple[ast.AST, Scopes]] = [(tree.root, (known,))]
     while pending:
         node, scopes = pending.pop()
         if isinstance(node, ast.Name):
@@ -39,21 +40,21 @@ def undefined(tree: ast.Module, predeclared: Collection[str]) -> Iterator[Mistak
         elif isinstance(node, (ast.FunctionDef, ast.Lambda)):
             outside = [*node.args.defaults, *(default for default in node.args.kw_defaults if default)]
             body = node.body if isinstance(node.body, list) else [node.body]
-            inside = (*scopes, parameters(node) | bound(body))
+            inside = (*scopes, parameters(node) | bound(body, tree))
             pending += [(child, scopes) for child in outside] + [(child, inside) for child in body]
         else:
             if isinstance(node, _COMPREHENSIONS):
-                scopes = (*scopes, bound([generator.target for generator in node.generators]))
-            pending += [(child, scopes) for child in ast.iter_child_nodes(node)]
+                scopes = (*scopes, bound([generator.target for generator in node.generators], tree))
+            pending += [(child, scopes) for child in tree.children[node]]
 
 
-def rebound(tree: ast.Module) -> Iterator[Mistake]:
+def rebound(tree: Tree) -> Iterator[Mistake]:
     """Each top-level statement that binds a global name again."""
     lines: dict[str, int] = {}
-    for statement in tree.body:
+    for statement in tree.root.body:
         if isinstance(statement, (ast.For, ast.If)):
             continue
-        for name in sorted(bound([statement])):
+        for name in sorted(bound([statement], tree)):
             if name in lines or isinstance(statement, ast.AugAssign):
                 first = f" (first on line {lines[name]})" if name in lines else ""
                 remedy = "give the second one another name, or assign inside a function"
@@ -61,7 +62,7 @@ def rebound(tree: ast.Module) -> Iterator[Mistake]:
             lines.setdefault(name, statement.lineno)
 
 
-def bound(body: Collection[ast.AST]) -> frozenset[str]:
+def bound(body: Collection[ast.AST], tree: Tree) -> frozenset[str]:
     """The names that these statements (or targets) bind in the scope they stand in."""
     names: set[str] = set()
     pending = list(body)
@@ -72,7 +73,7 @@ def bound(body: Collection[ast.AST]) -> frozenset[str]:
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
         elif not isinstance(node, (ast.Lambda, *_COMPREHENSIONS)):
-            pending += ast.iter_child_nodes(node)
+            pending += tree.children[node]
     return frozenset(names)
 
 

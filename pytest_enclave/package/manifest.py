@@ -74,7 +74,7 @@ def _in_words(problem: Problem) -> tuple[str, str]:
         return f"unknown key `{unknown[1]}`", remedy
     if repeated := _REPEATED.fullmatch(problem.text):
         return f"the key `{repeated[1] or repeated[2]}` is there twice", "remove one of them"
-    if problem.text.endswith("into kurtosis.yml"):
+    if problem.text.endswith("into a mapping"):
         return "the file must hold keys with values", _REMEDY
     wanted = "a mapping of strings to strings" if "map[string]" in problem.text else "a string"
     return f"must be {wanted}", ""

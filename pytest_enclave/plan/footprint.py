@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -50,3 +50,20 @@ class Footprint:
         services = other.makes | other.uses
         artifacts = other.artifacts | other.needs
         return not self.makes.isdisjoint(services) or not self.artifacts.isdisjoint(artifacts)
+
+
+def disturbing(later: Iterable[Footprint], earlier: Iterable[Footprint]) -> bool:
+    """Whether any of the later ones disturbs any of the earlier ones."""
+    return _together(later).disturbs(_together(earlier))
+
+
+def _together(footprints: Iterable[Footprint]) -> Footprint:
+    """One footprint that touches all that these touch, so that many are compared with many at once."""
+    each = list(footprints)
+    return Footprint(
+        Replay.ACT,
+        artifacts=frozenset[str]().union(*(one.artifacts for one in each)),
+        acts_on=frozenset[str]().union(*(one.makes for one in each)),
+        uses=frozenset[str]().union(*(one.uses for one in each)),
+        reads=frozenset[str]().union(*(one.needs for one in each)),
+    )

@@ -50,7 +50,7 @@ def call_log(attempts: Sequence[Attempt], timeout: float, look: Look) -> Block |
         start = f"{look.margin}    {time:>{wide}}  {count:>{wider}}  "
         late = moved and index == len(entries) - 1
         note = "   ← still changing when time ran out" if late else ""
-        outcome = " ".join(look.lines(entry.outcome))
+        outcome = look.one_line(entry.outcome)
         shown = look.fit(outcome, len(start) + len(note))
         lines.append(line(start, shown, Segment(note, "help")))
     title = line(Segment(f"{look.margin}= ", "dim"), "call log")

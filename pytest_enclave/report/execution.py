@@ -136,7 +136,7 @@ def _wait_facts(error: WaitTimedOut, look: Look) -> list[tuple[str, str]]:
         ("timeout", f"{setting(error.timeout)} ({'; '.join(filter(None, settings))})"),
     ]
     if error.attempts:
-        facts.insert(1, ("last", look.fit(" ".join(look.lines(error.attempts[-1].outcome)), look.gutter + 13)))
+        facts.insert(1, ("last", look.fit(look.one_line(error.attempts[-1].outcome), look.gutter + 13)))
     return facts
 
 

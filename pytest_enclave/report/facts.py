@@ -18,7 +18,7 @@ LONGEST_FACT = 6
 
 def fact_lines(facts: Sequence[tuple[str, str]], look: Look, style: str = "") -> list[Line]:
     """The facts, in the order given; texts that are too long go on below where they began."""
-    names = [f"{look.clean(name)}:" for name, _ in facts]
+    names = [f"{look.one_line(name)}:" for name, _ in facts]
     column = longest(names)
     indent = look.gutter + 3 + column + 1
     shown: list[Line] = []
@@ -35,7 +35,7 @@ def fact_lines(facts: Sequence[tuple[str, str]], look: Look, style: str = "") ->
 def note_lines(text: str, look: Look) -> list[Line]:
     """A fact that is a sentence: `= sentence`."""
     indent = look.gutter + 3
-    first, *rest = look.wrap(look.clean(text).replace("\n", " "), indent)
+    first, *rest = look.wrap(look.one_line(text), indent)
     return [line(Segment(f"{look.margin}= ", "dim"), first), *(line(" " * (indent + 2), more) for more in rest)]
 
 
@@ -59,9 +59,9 @@ def last_lines(title: str, texts: Sequence[str], look: Look, what: str = "line")
 
 
 def _title(text: str, look: Look) -> Line:
-    return line(Segment(f"{look.margin}= ", "dim"), look.fit(look.clean(text), look.gutter + 3))
+    return line(Segment(f"{look.margin}= ", "dim"), look.fit(look.one_line(text), look.gutter + 3))
 
 
 def _one_line(text: str, look: Look, indent: int) -> str:
-    shown = " ".join(look.lines(text)).rstrip()
+    shown = look.one_line(text).rstrip()
     return shown if look.verbose else cut(shown, max(look.room(indent), 10))

@@ -48,7 +48,7 @@ def render(
     look = Look(verbose, width, _all_secrets(error, secrets or Secrets()))
     story = _story(error, look)
     look = replace(look, gutter=gutter_of(story.excerpt))
-    head, *below = [look.clean(text).expandtabs(4) for text in story.headline.split("\n")]
+    head, *below = look.lines(story.headline)
     blocks = [
         Block((line(Segment(f"error[{code_of(error)}]: ", "error"), Segment(head, "headline")),)),
         _below_headline(below, look),
@@ -99,7 +99,7 @@ def _place_lines(story: Story, look: Look) -> list[Line]:
     """`--> file:line:column`, and the source there."""
     if story.location is None:
         return []
-    where = look.clean(str(story.location)).replace("\n", " ")
+    where = look.one_line(str(story.location))
     arrow = line(Segment(" " * look.gutter + "--> ", "dim"), Segment(where, "location"))
     return [arrow, *(excerpt_lines(story.excerpt, look) if story.excerpt else [])]
 

@@ -53,7 +53,7 @@ def _frames_block(frames: list[Frame], sources: Mapping[str, str], look: Look) -
     for frame in shown:
         code = source_line(sources, frame.location)
         told = f"called from {place(frame.location)}" + (f"  {code}" if code else f" in {frame.function}")
-        lines.append(note_lines(look.fit(look.clean(told), look.gutter + 3), look)[0])
+        lines.append(note_lines(look.fit(look.one_line(told), look.gutter + 3), look)[0])
     if len(shown) < len(frames):
         lines += note_lines(f"… {plural(len(frames) - len(shown), 'more call')} (-vv shows all)", look)
     return Block(tuple(lines))

@@ -34,6 +34,10 @@ class Look:
         """The clean text's lines, tabs expanded."""
         return self.clean(text).expandtabs(4).split("\n")
 
+    def one_line(self, text: str) -> str:
+        """The clean text, its line breaks and tabs as spaces."""
+        return self.clean(text).expandtabs(4).replace("\n", " ")
+
     def room(self, indent: int) -> int:
         """How many columns are left after an indent."""
         return WITHOUT_END if self.verbose else max(self.width, NARROWEST) - indent

@@ -154,7 +154,7 @@ def _forms(text: str) -> set[str]:
     in_literal = quote(text)[1:-1]
     in_url = url_quote(text, safe="", errors="replace")
     lines = {part.strip() for part in text.splitlines()} if "\n" in text else set()
-    found = {text, text.strip(), in_literal, quote(in_literal)[1:-1], in_url, *lines}
+    found = {text, text.strip(), in_literal, quote(in_literal)[1:-1], repr(text)[1:-1], in_url, *lines}
     return {form for form in found if len(form) >= SHORTEST}
 
 

@@ -140,7 +140,7 @@ def _numbered(number: int, text: str, look: Look) -> Line:
 
 
 def _clean(source: str, look: Look) -> str:
-    return look.clean(source).replace("\n", " ").expandtabs(4)
+    return look.one_line(source)
 
 
 def _definition_above(text: str, number: int) -> int | None:

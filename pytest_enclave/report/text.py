@@ -86,11 +86,11 @@ def cut_start(text: str, width: int) -> str:
 
 
 def written(value: Value) -> str:
-    """The value as Starlark writes it; one that is no Starlark value, as a third party may produce, as Python does."""
+    """The value as Starlark writes it; of one that is no Starlark value, as a third party may produce, the type."""
     try:
         return to_repr(value)
     except TypeError:
-        return repr(value)
+        return f"<{type(value).__name__}>"
 
 
 def plural(count: int, noun: str) -> str:

@@ -31,7 +31,7 @@ def kind_of(value: Value) -> str:
 
 def shown(value: Value, look: Look) -> str:
     """The value as Starlark writes it, clean."""
-    return look.clean(written(value)).replace("\n", " ")
+    return look.one_line(written(value))
 
 
 def with_kind(value: Value, look: Look, room: int) -> str:

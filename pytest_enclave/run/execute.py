@@ -15,9 +15,10 @@ from pytest_enclave.plan.facts import Facts
 from pytest_enclave.plan.futures import UnknownFuture, find, look_up
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.record import Origin, Outcome, Record, Step
+from pytest_enclave.plan.service import ServiceConfig
 from pytest_enclave.plan.values import Value
 from pytest_enclave.run.reuse import Action, Alignment, Candidate, Decision, Slot, decide, key_of, made_stale, spoiled
-from pytest_enclave.run.state import EnclaveState
+from pytest_enclave.run.state import EnclaveState, leave_behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Execution:
-    """One execution under way: the steps done so far, and the values known."""
+    """One execution under way: the steps done so far, the values known, the services that are there."""
 
     state: EnclaveState
     types: Mapping[str, InstructionType]
@@ -44,10 +45,11 @@ class Execution:
     random: random.Random = field(default_factory=random.Random)
     steps: list[Step] = field(default_factory=list)
     values: dict[str, Mapping[str, Value]] = field(default_factory=dict)
+    services: dict[str, ServiceConfig] = field(default_factory=dict)
 
     def run(self, candidates: Sequence[Candidate], alignment: Alignment) -> None:
         """Execute, update or skip every candidate. Raises the first error; the steps until then stay."""
-        self.values = self.state.values()
+        self.values, self.services = self.state.values(), self.state.configs()
         for number, (candidate, slot) in enumerate(zip(candidates, alignment.slots, strict=True), 1):
             self._check_time(number, len(candidates))
             step = self._take(candidate, slot, number, len(candidates))
@@ -98,7 +100,7 @@ class Execution:
     def _execute(
         self, candidate: Candidate, resolved: Instruction, slot: Slot | None, decision: Decision, started: float
     ) -> Step:
-        replaced = candidate.footprint.services.keys() & self.state.configs().keys()
+        replaced = candidate.footprint.services.keys() & self.services.keys()
         context = self._context(self._unchanged(candidate, resolved, slot))
         result = self.types[resolved.name].execute(resolved, context)
         self._journal(candidate, resolved, slot, result)
@@ -112,7 +114,7 @@ class Execution:
             site=self.state.site,
             clock=self.state.engine.clock,
             artifacts=self.state.artifacts,
-            services=self.state.configs(),
+            services=self.services,
             emit=self.emit,
             extract=self.extract,
             random=self.random,
@@ -122,17 +124,20 @@ class Execution:
         )
 
     def _unchanged(self, candidate: Candidate, resolved: Instruction, slot: Slot | None) -> frozenset[str]:
-        """Services of a batch that are already as they should be, so that only the others are replaced."""
+        """Services of a batch that are already as it leaves them, so that only the others are replaced."""
         if slot is None or slot.record.stale or len(candidate.footprint.services) < 2:
             return frozenset()
         wanted = self.types[resolved.name].footprint(resolved)
         before = slot.record
+        since = [record for position, record in self.state.journal.records.items() if position > slot.position]
+        acted_on = frozenset[str]().union(*(record.footprint.acts_on for record in since))
 
         def same(name: str) -> bool:
             config = before.services.get(name)
             reference = config.fields["image"] if config is not None else ""
             return (
-                before.footprint.services.get(name) == candidate.footprint.services[name]
+                name not in acted_on
+                and before.footprint.services.get(name) == candidate.footprint.services[name]
                 and _resolved_config(before, name) == wanted.services[name]
                 and before.images.get(reference) == self.images.get(reference, self.facts.images.get(reference))
             )
@@ -158,6 +163,8 @@ class Execution:
             message=result.message,
         )
         self.values |= result.values
+        made = {name: ServiceConfig.of(config) for name, config in result.services.items()}
+        leave_behind(self.services, record, made)
         if slot is None:
             journal.append(record)
             return

@@ -54,8 +54,10 @@ class Interpretations:
 
     def interpret(self, request: Request, types: Registry) -> Plan:
         """The plan. Raises PackageError or InterpretationError."""
+        # The order of a dict's entries can reach the plan, though it does not tell requests apart.
+        key = f"{request.key} {request.arguments!r}"
         with self._lock:
-            known = self._known.get(request.key)
+            known = self._known.get(key)
             if known is None or not unchanged(known.files):
                 known = interpret(
                     load(request.package),
@@ -65,5 +67,5 @@ class Interpretations:
                     timeout=self._timeout,
                     resolve=self._resolve,
                 )
-                self._known[request.key] = known
+                self._known[key] = known
         return known.plan

@@ -6,17 +6,17 @@ The rules (design §4). An instruction is skipped only if the enclave already sh
    images). Descriptions, locations and times are no part of it. Future references are named by their producers, so the
    same source gives the same text at any offset.
 2. *Alignment*: the submitted plan is laid over the enclave plan at the first offset where the whole overlap fits, slot
-   by slot: equal, or an in-place update. Inside as a whole → everything is skipped. The tail of the enclave plan under the
-   head of the submitted one → the overlap is skipped, the rest runs and is appended. No offset → everything runs and is
-   appended; names that exist are replaced.
+   by slot: equal, or an in-place update. Inside as a whole → everything is skipped. The tail of the enclave plan under
+   the head of the submitted one → the overlap is skipped, the rest runs and is appended. No offset → everything runs
+   and is appended; names that exist are replaced.
 3. *In-place update*: another config for a service of the same name, or other content for an artifact of the same name,
    takes over the slot. What may see the difference becomes stale, and runs again when it is submitted: each later
    instruction that looks into services; each later service mounting a changed artifact; and whatever has other resolved
    arguments than before.
 4. *Still true*: an instruction beyond the overlap that disturbs one inside it breaks the match; and the live services
    must be what the enclave plan as a whole implies: running, or stopped, from the recorded image.
-5. *Failures*: what was to be replaced by an instruction that failed cannot be relied on. Its record stays where it is, so
-   that the rest of the plan still aligns, but stale, and without what it had made.
+5. *Failures*: what was to be replaced by an instruction that failed cannot be relied on. Its record stays where it is,
+   so that the rest of the plan still aligns, but stale, and without what it had made.
 
 This file is pure: it reads plain values, asks nobody, and changes nothing.
 """
@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from pytest_enclave.plan.facts import Facts, ServiceFact, Status
-from pytest_enclave.plan.footprint import Footprint, Replay
+from pytest_enclave.plan.footprint import Footprint, Replay, disturbing
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.record import Record
 
@@ -99,7 +99,8 @@ def align(candidates: Sequence[Candidate], records: Mapping[int, Record], facts:
         slots = _slots_at(candidates, placed[offset:])
         if slots and not _disturbed(slots, candidates, placed[offset + len(slots) :]):
             rest = [None] * (len(candidates) - len(slots))
-            return Alignment((*(_checked(slot, placed, facts) for slot in slots), *rest))
+            traces = _traces(placed)
+            return Alignment((*(_checked(slot, traces, facts) for slot in slots), *rest))
     return Alignment((None,) * len(candidates), _first_difference(candidates, placed))
 
 
@@ -130,35 +131,45 @@ def _disturbed(slots: Sequence[Slot], candidates: Sequence[Candidate], beyond: S
     """Rule 4, first half: something after the overlap has changed what the overlap stands for."""
     if len(candidates) > len(slots):
         return False
-    made = [each for slot, candidate in zip(slots, candidates, strict=True) for each in (slot.record, candidate)]
-    return any(later.footprint.disturbs(each.footprint) for _, later in beyond for each in made)
+    overlap = [*(slot.record.footprint for slot in slots), *(candidate.footprint for candidate in candidates)]
+    return disturbing((later.footprint for _, later in beyond), overlap)
 
 
-def _checked(slot: Slot, placed: Sequence[tuple[int, Record]], facts: Facts) -> Slot:
+@dataclass(frozen=True, slots=True)
+class _Trace:
+    """What the enclave plan did to a service: who made it last, who touched it last (positions), and what is left."""
+
+    made: int
+    touched: int
+    left: Status | None
+
+
+def _traces(placed: Sequence[tuple[int, Record]]) -> Mapping[str, _Trace]:
+    """What the enclave plan as a whole leaves of each service: running, stopped, or nothing."""
+    traces: dict[str, _Trace] = {}
+    for position, record in placed:
+        left = {"remove_service": None, "stop_service": Status.STOPPED}.get(record.name, Status.RUNNING)
+        for name in record.footprint.makes:
+            before = traces.get(name)
+            made = position if name in record.footprint.services or before is None else before.made
+            traces[name] = _Trace(made, position, left)
+    return traces
+
+
+def _checked(slot: Slot, traces: Mapping[str, _Trace], facts: Facts) -> Slot:
     """Rule 4, second half: a slot whose service is not what the enclave plan implies counts as stale.
 
     Only the last record that makes a service answers for it, and the last one that acts on it.
     """
     if slot.record.stale:
         return slot
-    beyond = [record.footprint for position, record in placed if position > slot.position]
     for name in slot.record.footprint.makes:
-        made_again = any(name in (later.services if name in slot.record.services else later.makes) for later in beyond)
-        if not made_again:
-            reason = _untrue(name, slot.record, _implied(name, placed), facts.services.get(name))
-            if reason:
-                return replace(slot, record=replace(slot.record, stale=reason))
+        trace = traces[name]
+        made_again = (trace.made if name in slot.record.services else trace.touched) > slot.position
+        reason = "" if made_again else _untrue(name, slot.record, trace.left, facts.services.get(name))
+        if reason:
+            return replace(slot, record=replace(slot.record, stale=reason))
     return slot
-
-
-def _implied(name: str, placed: Sequence[tuple[int, Record]]) -> Status | None:
-    """What the enclave plan as a whole leaves of a service: running, stopped, or nothing."""
-    status: Status | None = None
-    for _, record in placed:
-        if name in record.footprint.makes:
-            after = {"remove_service": None, "stop_service": Status.STOPPED}
-            status = after.get(record.name, Status.RUNNING)
-    return status
 
 
 def _untrue(name: str, record: Record, implied: Status | None, fact: ServiceFact | None) -> str:
@@ -256,8 +267,8 @@ def spoiled(candidate: Candidate, slot: Slot | None, records: Mapping[int, Recor
     spoilt: dict[int, Record] = {}
     if slot is not None:
         spoilt |= made_stale(slot, candidate, records, candidate.footprint.artifacts)
-        nothing = {"values": {}, "contents": {}, "services": {}}
-        spoilt[slot.position] = replace(records[slot.position], stale="it failed when it last ran", **nothing)
+        before = records[slot.position]
+        spoilt[slot.position] = replace(before, stale="it failed when it last ran", values={}, contents={}, services={})
     replaced = candidate.footprint.services.keys()
     for position, record in records.items():
         lost = replaced & record.services.keys()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pytest_enclave.engine.protocol import EnclaveId, Engine, Site
+from pytest_enclave.plan.record import Record
 from pytest_enclave.plan.service import ServiceConfig
 from pytest_enclave.plan.values import Struct, Value
 from pytest_enclave.store.artifacts import ArtifactStore
 from pytest_enclave.store.journal import Journal
+
+Config = TypeVar("Config", Struct, ServiceConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +26,11 @@ class EnclaveState:
     journal: Journal
     artifacts: ArtifactStore
 
-    def configs(self) -> Mapping[str, ServiceConfig]:
+    def configs(self) -> dict[str, ServiceConfig]:
         """The config of every service that the enclave plan leaves in place, by name."""
         live: dict[str, Struct] = {}
         for record in self.journal.records.values():
-            live |= record.services
-            if record.name == "remove_service":
-                for name in record.footprint.acts_on:
-                    live.pop(name, None)
+            leave_behind(live, record, record.services)
         return {name: ServiceConfig.of(config) for name, config in live.items()}
 
     def values(self) -> dict[str, Mapping[str, Value]]:
@@ -38,3 +39,11 @@ class EnclaveState:
         for record in self.journal.records.values():
             known |= record.values
         return known
+
+
+def leave_behind(live: dict[str, Config], record: Record, made: Mapping[str, Config]) -> None:
+    """Bring the live services up to date with one more executed instruction, and what it made."""
+    live |= made
+    if record.name == "remove_service":
+        for name in record.footprint.acts_on:
+            live.pop(name, None)

@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 
 
 class Journal:
-    """The records of one enclave, by position. Positions only grow; a deleted one is not used again."""
+    """The records of one enclave, by position. Positions only grow."""
 
     def __init__(self, path: Path) -> None:
         """Open the journal at the path, or begin one there.
@@ -63,12 +63,6 @@ class Journal:
                 self._connection.execute("UPDATE records SET body = ? WHERE position = ?", (encode(record), position))
             self._connection.execute("COMMIT")
             self._records |= records
-
-    def delete(self, position: int) -> None:
-        """Forget what was done at a position."""
-        with self._lock:
-            self._connection.execute("DELETE FROM records WHERE position = ?", (position,))
-            del self._records[position]
 
     def close(self) -> None:
         """Close the file."""

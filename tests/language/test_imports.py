@@ -237,3 +237,10 @@ def test_the_files_of_an_interpretation_tell_whether_it_still_holds(write: Calla
     assert unchanged(files)
     (root / "site/new.css").write_text("")
     assert not unchanged(files)
+
+
+@pytest.mark.parametrize("row", [pytest.param(10, id="row-10")])
+def test_a_package_without_run_is_named(plan_of: PlanOf, row: int) -> None:
+    error = error_of(plan_of, {"main.star": "def runn(plan):\n    pass\n"})
+    assert str(error) == "main.star: package `github.com/test/package` has no function `run` in main.star"
+    assert error.remedy == "did you mean `runn`?"

@@ -203,7 +203,7 @@ def test_service_values(plan_of: Callable[..., Any], expression: str, expected: 
 
 @pytest.mark.parametrize("row", [pytest.param(68, id="row-68")])
 def test_reading_a_field_that_was_not_set_fails(plan_of: Callable[..., Any], row: int) -> None:
-    with pytest.raises(InterpretationError, match="no field `application_protocol`"):
+    with pytest.raises(InterpretationError, match=r"`db.ports\[\"bare\"\]` has no field `application_protocol`"):
         plan_of(f'{SERVICE}    return db.ports["bare"].application_protocol\n')
 
 

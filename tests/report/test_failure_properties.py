@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_enclave import errors
@@ -20,25 +20,9 @@ from tests.report.samples import call
 SECRET = "hunter22 \"täglich'\\9"
 """With what is written differently in literals, JSON and URLs."""
 
-PIECES = st.sampled_from(
-    [
-        SECRET,
-        f'"{SECRET}"',
-        "plan.verify(",
-        "value = ",
-        'resp["code"]',
-        ", ",
-        ")",
-        "(",
-        "[",
-        "'''",
-        '"""',
-        '"',
-        "#",
-        "\n",
-    ]
-    + ["\t", "日本", "\x1b[31m", "\r", "\u2028", "é́", "  ", "x", "\\", "def f():\n", "{{kurtosis:", "\ud800"]
-)
+BITS = ("plan.verify(", "value = ", 'resp["code"]', ", ", ")", "(", "[", "'''", '"""', '"', "#", "\n", "\t", "日本")
+ODD = ("\x1b[31m", "\r", "\u2028", "é́", "  ", "x", "\\", "def f():\n", "{{kurtosis:", "\ud800")
+PIECES = st.sampled_from([SECRET, f'"{SECRET}"', *BITS, *ODD])
 TEXTS = st.lists(PIECES | st.text(max_size=12), max_size=14).map("".join)
 LOCATIONS = st.none() | st.builds(
     Location, st.sampled_from(["main.star", "gone.star"]), st.integers(0, 12), st.integers(0, 60)
@@ -109,6 +93,7 @@ def other_errors() -> st.SearchStrategy[EnclaveError]:
     )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     error=execution_errors() | other_errors(),
     location=LOCATIONS,

@@ -26,8 +26,21 @@ def service(name: str, image: str, **env_vars: str) -> Value:
 
 @pytest.mark.parametrize(
     "name",
-    ["API_KEY", "KEY", "apikey", "PGPASSWORD", "POSTGRES_PASSWORD", "accessToken", "AWS_SECRET_ACCESS_KEY"]
-    + ["GH_TOKENS", "extract.token", "credentials", "MYSQL_ROOT_PASSWD", "SSH_KEYS", "my-secret"],
+    [
+        "API_KEY",
+        "KEY",
+        "apikey",
+        "PGPASSWORD",
+        "POSTGRES_PASSWORD",
+        "accessToken",
+        "AWS_SECRET_ACCESS_KEY",
+        "GH_TOKENS",
+        "extract.token",
+        "credentials",
+        "MYSQL_ROOT_PASSWD",
+        "SSH_KEYS",
+        "my-secret",
+    ],
 )
 def test_secret_names(name: str) -> None:
     assert is_secret_name(name)

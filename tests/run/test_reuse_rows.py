@@ -1,7 +1,7 @@
 """The reuse scenarios of behaviour.md §6.5 and §6.6, by row, with the outcomes that design §4 settles.
 
-Notation: `p1` prints, `s(a,1)` adds service a with config version 1, `x(a)` runs a command in it, `r(f,1)` renders artifact
-f, `sf(a,1)` is a service that mounts f, `rm`, `stop`, `start` act on a service.
+Notation: `p1` prints, `s(a,1)` adds service a with config version 1, `x(a)` runs a command in it, `r(f,1)` renders
+artifact f, `sf(a,1)` is a service that mounts f, `rm`, `stop`, `start` act on a service.
 """
 
 from __future__ import annotations

@@ -12,6 +12,9 @@ from pytest_enclave.engine.protocol import LogLine
 if TYPE_CHECKING:
     from docker import APIClient
 
+MARGIN = 0.001
+"""Seconds. The engine counts nanoseconds, which a float is too coarse for, so it is asked for a little more."""
+
 
 def read_logs(client: APIClient, container: str, since: float | None) -> list[LogLine]:
     """The lines written since then (seconds since the epoch), oldest first. Raises EngineError."""
@@ -23,7 +26,7 @@ def read_logs(client: APIClient, container: str, since: float | None) -> list[Lo
             stream=True,
             follow=False,
             timestamps=True,
-            since=float(since) if since else None,
+            since=float(since) - MARGIN if since else None,
         )
         return [line for line in parse(written) if since is None or line.at >= since]
 

@@ -1,0 +1,41 @@
+"""The end of a session: what was executed and reused, and what went wrong when enclaves were removed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_enclave.report.summary import leak_lines, leak_title, summary_line
+
+if TYPE_CHECKING:
+    from pytest_enclave.face.session import EnclaveSession
+
+
+def summarise(reporter: pytest.TerminalReporter, session: EnclaveSession) -> None:
+    """Sections where something went wrong; one line otherwise, and none with `-q`."""
+    if session.complaints:
+        reporter.section("enclave: teardown hooks failed", red=True)
+        _write(reporter, session.complaints)
+    if session.leaks:
+        reporter.section(leak_title(session.leaks), red=True)
+        _write(reporter, leak_lines(session.leaks))
+    for worker, lines in sorted(session.workers.items()):
+        if len(lines) > 1:
+            reporter.section(f"enclave: trouble in {worker}", red=True)
+        if len(lines) > 1 or reporter.config.get_verbosity() >= 0:
+            _write(reporter, [f"{worker}: {line}" for line in lines])
+    line = summary_line(session.runs)
+    if line and reporter.config.get_verbosity() >= 0:
+        reporter.write_line(line)
+
+
+def closing_lines(session: EnclaveSession) -> list[str]:
+    """The same of an xdist worker, for its controller: more than one line only where something went wrong."""
+    troubles = [*session.complaints, *([leak_title(session.leaks)] if session.leaks else [])]
+    return [*troubles, *leak_lines(session.leaks), summary_line(session.runs)]
+
+
+def _write(reporter: pytest.TerminalReporter, lines: list[str]) -> None:
+    for line in lines:
+        reporter.write_line(line)
