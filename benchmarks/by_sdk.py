@@ -40,14 +40,14 @@ def _create_network(client: APIClient, name: str, subnet: IPv4Network) -> str:
 
 
 def _bring_up(client: APIClient, kind: Kind, network: str, service: str, address: str) -> str:
-    endpoint = client.create_endpoint_config(ipv4_address=address, aliases=[service])  # type: ignore[no-untyped-call]
+    endpoint = {network: client.create_endpoint_config(ipv4_address=address, aliases=[service])}
     container: str = client.create_container(
         kind.image,
         list(kind.command) or None,
         hostname=service,
         name=f"{network}-{service}",
-        host_config=client.create_host_config(network_mode=network),  # type: ignore[no-untyped-call]
-        networking_config=client.create_networking_config({network: endpoint}),  # type: ignore[no-untyped-call]
+        host_config=client.create_host_config(network_mode=network),
+        networking_config=client.create_networking_config(endpoint),  # type: ignore[arg-type]  # the stubs are wrong
     )["Id"]
     client.start(container)
     if kind.port is not None:

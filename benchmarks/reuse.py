@@ -53,7 +53,8 @@ def measure(rounds: int) -> Iterator[Row]:
 
 def _alike(last: str) -> str:
     """The worst for a search: a plan that fits nearly everywhere, and only its end tells."""
-    return f"def run(plan):\n    for _ in range({INSTRUCTIONS - 1}):\n        plan.print('same')\n    plan.print({last!r})\n"
+    same = f"    for _ in range({INSTRUCTIONS - 1}):\n        plan.print('same')\n"
+    return f"def run(plan):\n{same}    plan.print({last!r})\n"
 
 
 def _reuse(enclave: Enclave, package: str) -> None:

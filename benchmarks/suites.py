@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,7 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent, indent
 
+from benchmarks.measurement import stopwatch
 from benchmarks.services import AT_ONCE, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a pytest process took: seconds of wall time, and of processor time, which a busy machine stretches less."""
+
+    wall: float
+    processor: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +31,19 @@ class Suite:
     beside: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
 
-    def run_in(self, directory: Path) -> None:
+    def run_in(self, directory: Path) -> Session:
         """Run it. Raises RuntimeError, with what pytest said, where a test does not pass."""
         for name, text in {"pytest.ini": "[pytest]\n", "test_suite.py": self.tests, **self.beside}.items():
             (directory / name).write_text(text)
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *self.options]
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "TESTCONTAINERS_RYUK_DISABLED": "true"}
-        done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True)
+        environment = {**os.environ, "TESTCONTAINERS_RYUK_DISABLED": "true"}
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with stopwatch() as elapsed:
+            done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode != 0:
             raise RuntimeError(done.stdout + done.stderr)
+        return Session(elapsed(), after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
 
 
 def plain(count: int) -> Suite:
@@ -50,11 +64,15 @@ def with_testcontainers(kind: Kind, count: int, scope: str) -> Suite:
 
 
 def _tests(count: int, fixture: str) -> str:
-    return f"import pytest\n\n@pytest.mark.parametrize('number', range({count}))\ndef test_it({_arguments(fixture)}):\n    pass\n"
+    arguments = f"number, {fixture}" if fixture else "number"
+    return f"""\
+import pytest
 
 
-def _arguments(fixture: str) -> str:
-    return f"number, {fixture}" if fixture else "number"
+@pytest.mark.parametrize("number", range({count}))
+def test_it({arguments}):
+    pass
+"""
 
 
 def _fixture(kind: Kind, scope: str) -> str:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from textwrap import dedent, indent
 
 import pytest
 
+import pytest_enclave
+
 WritePackage = Callable[..., Path]
 RunPytest = Callable[..., pytest.RunResult]
+
+# pytester forgets what was imported during a session that it ran; extension modules do not bear being imported again.
+for module in walk_packages(pytest_enclave.__path__, "pytest_enclave."):
+    import_module(module.name)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ BROKEN = {
     "name": "plan.print(undefined)",
     "plan": 'plan.exec(service_name = "nobody", recipe = ExecRecipe(command = ["a"]))',
     "image": 'plan.add_service(name = "db", config = ServiceConfig(image = "missing:1"))',
-    "exits": 'plan.add_service(name = "exits", config = ServiceConfig(image = "a:1", ports = {"a": PortSpec(number = 1)}))',
+    "exits": 'plan.add_service("exits", ServiceConfig(image = "a:1", ports = {"a": PortSpec(number = 1)}))',
 }
 
 TWO_TESTS = "def test_first(enclave): ...\ndef test_second(enclave): ..."

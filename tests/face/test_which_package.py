@@ -99,9 +99,9 @@ def test_without_any_package_the_test_is_an_error_that_says_what_to_do(
     assert result.ret == 1
     result.stdout.fnmatch_lines(
         [
-            "error*: test_it.py::test_output asks for an enclave, and names no package",
-            "*help: name one with --enclave-package=PATH or @pytest.mark.enclave(PATH), or put a",
-            "*kurtosis.yml above the test",
+            "error[[]E100]: test_it.py::test_output asks for an enclave, and names no package",
+            "   = help: name one with --enclave-package=PATH or @pytest.mark.enclave(PATH), or put a kurtosis.yml",
+            "           above the test",
         ]
     )
 

@@ -1,0 +1,153 @@
+"""Reuse looks at what is really there: services, images and files that changed behind the enclave's back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from pytest_enclave.engine.protocol import Action, Exit
+from pytest_enclave.engine.simulated.behaviour import ScriptedImage
+from pytest_enclave.engine.simulated.script import Script
+from pytest_enclave.plan.facts import Status
+from tests.laboratory import Laboratory
+
+A = 'plan.add_service("a", ServiceConfig(image = "img"))\n'
+B = 'plan.add_service("b", ServiceConfig(image = "img"))\n'
+EXEC = 'plan.exec("b", ExecRecipe(command = ["true"]))\n'
+STOP, START = 'plan.stop_service("a")\n', 'plan.start_service("a")\n'
+
+
+@dataclass(frozen=True)
+class Registry(Script):
+    """A script whose tags can be moved to other images while an enclave lives."""
+
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def image_of(self, reference: str) -> ScriptedImage:
+        """The image that the tag is at now."""
+        return ScriptedImage(self.tags[reference]) if reference in self.tags else Script.image_of(self, reference)
+
+
+def reasons(lab: Laboratory, plan: str) -> list[tuple[str, str]]:
+    """Outcome and reason of every instruction of a run that ends well."""
+    return [(str(step.outcome), step.reason) for step in lab.ok(plan).instructions]
+
+
+@pytest.mark.parametrize(
+    ("action", "reason"),
+    [
+        (Action.KILL, "service `a` is exited, not running"),
+        (Action.STOP, "service `a` is stopped, not running"),
+        (Action.PAUSE, "service `a` is paused, not running"),
+        (Action.REMOVE, "service `a` is gone"),
+    ],
+)
+def test_a_service_that_does_not_run_any_more_is_replaced(lab: Laboratory, action: Action, reason: str):
+    lab.ok(A + B + EXEC)
+    lab.state.site.act("a", action)
+    assert reasons(lab, A + B + EXEC) == [
+        ("updated", reason),
+        ("skipped", "already done"),
+        ("executed", "service `a` before it was replaced"),
+    ]
+    assert lab.state.site.observe()["a"].status is Status.RUNNING
+    assert lab.ok(A + B + EXEC).executed == 0
+
+
+def test_a_stopped_service_that_a_test_started_is_stopped_again(lab: Laboratory):
+    lab.ok(A + STOP)
+    lab.enclave().services["a"].start()
+    assert reasons(lab, A + STOP) == [
+        ("updated", "service `a` is running, not stopped"),
+        ("executed", "service `a` is running, not stopped"),
+    ]
+    assert lab.state.site.observe()["a"].status is Status.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("plan", "reason"),
+    [(STOP, "service `a` is running, not stopped"), (STOP + START, "service `a` is exited, not running")],
+)
+def test_an_action_alone_is_repeated_where_it_does_not_hold_any_more(lab: Laboratory, plan: str, reason: str):
+    lab.ok(A + plan)
+    lab.state.site.act("a", Action.START if plan == STOP else Action.KILL)
+    assert reasons(lab, plan)[-1] == ("executed", reason)
+    assert lab.ok(A + plan).executed == 0
+
+
+def test_a_job_that_ended_well_is_not_run_again(laboratory: Callable[..., Laboratory]):
+    lab = laboratory(Script().service("a", exits_after=1.0, exits_with=Exit(0)))
+    lab.ok(A)
+    lab.engine.clock.advance(5.0)
+    assert reasons(lab, A) == [("skipped", "already done")]
+
+
+@pytest.mark.parametrize("ports", ["", ', ports = {"http": PortSpec(number = 80)}'])
+def test_a_service_that_failed_or_should_serve_is_run_again(laboratory: Callable[..., Laboratory], ports: str):
+    lab = laboratory(Script().service("a", exits_after=1.0, exits_with=Exit(0 if ports else 1)))
+    plan = f'plan.add_service("a", ServiceConfig(image = "img"{ports}))'
+    lab.ok(plan)
+    lab.engine.clock.advance(5.0)
+    assert lab.outcomes(plan) == ["updated"]
+
+
+def test_a_service_whose_image_moved_is_replaced(laboratory: Callable[..., Laboratory]):
+    registry = Registry(tags={"img": "sha256:one"})
+    lab = laboratory(registry)
+    lab.ok(A + B.replace("img", "other"))
+    registry.tags["img"] = "sha256:two"
+    assert reasons(lab, A + B.replace("img", "other")) == [
+        ("updated", "service `a` runs from another image than recorded"),
+        ("skipped", "already done"),
+    ]
+    assert lab.ok(A + B.replace("img", "other")).executed == 0
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A package that uploads a file, and mounts it in a service."""
+    root = tmp_path / "package"
+    root.mkdir()
+    (root / "kurtosis.yml").write_text("name: github.com/example/uploads\n")
+    (root / "settings.txt").write_text("one")
+    (root / "main.star").write_text(
+        "def run(plan):\n"
+        '    f = plan.upload_files("./settings.txt", name = "settings")\n'
+        '    plan.add_service("a", ServiceConfig(image = "img", files = {"/f": f}))\n'
+        '    plan.add_service("b", ServiceConfig(image = "img"))\n'
+        '    plan.exec("b", ExecRecipe(command = ["true"]))\n'
+        '    return plan.exec("a", ExecRecipe(command = ["cat", "/f/settings.txt"]))["output"]\n'
+    )
+    return root
+
+
+def test_a_file_that_changed_is_uploaded_again_and_whoever_mounts_it_replaced(lab: Laboratory, package: Path):
+    assert lab.ok(package).output == "one"
+    assert lab.ok(package).executed == 0
+    (package / "settings.txt").write_text("two")
+    finished = lab.ok(package)
+    assert [(str(step.outcome), step.reason) for step in finished.instructions] == [
+        ("updated", "the content of a file changed"),
+        ("updated", "files artifact `settings` changed"),
+        ("skipped", "already done"),
+        ("executed", "service `a` before it was replaced"),
+        ("executed", "service `a` before it was replaced"),
+    ]
+    assert finished.output == "two"
+    assert lab.ok(package).executed == 0
+
+
+def test_a_file_that_was_only_touched_changes_nothing(lab: Laboratory, package: Path):
+    lab.ok(package)
+    (package / "settings.txt").touch()
+    assert lab.ok(package).executed == 0
+
+
+def test_an_artifact_made_again_with_the_same_content_disturbs_nobody(lab: Laboratory):
+    rendered = 'plan.render_templates({{"t": struct(template = "{0}", data = {{"A": "x"}})}}, name = "f")\n'
+    mounted = 'plan.add_service("a", ServiceConfig(image = "img", files = {"/f": "f"}))'
+    lab.ok(rendered.format("x") + mounted)
+    assert lab.outcomes(rendered.format("{{.A}}") + mounted) == ["updated", "skipped"]
