@@ -23,18 +23,18 @@ def measure(rounds: int) -> Iterator[Row]:
     """The import alone, then whole sessions of one test with the plugin and without."""
     imported = Timing(tuple(_import() for _ in range(rounds)))
     yield Row("import pytest_enclave.plugin, after pytest", imported, goals=(within(imported, GOAL),))
-    suite = suites.plain(1)
-    without = replace(suite, options=("-p", "no:enclave"))
+    without = suites.plain(1)
+    loaded = replace(without, plugins=(suites.PLUGIN,))
     with tempfile.TemporaryDirectory(prefix="benchmark-") as root:
         directory = Path(root)
         sessions = interleaved(
-            {"with": lambda: suite.run_in(directory), "without": lambda: without.run_in(directory)}, rounds
+            {"with": lambda: loaded.run_in(directory), "without": lambda: without.run_in(directory)}, rounds
         )
     for title, seconds in (("wall time", attrgetter("wall")), ("processor time", attrgetter("processor"))):
-        bare, loaded = (Timing(tuple(map(seconds, sessions[name]))) for name in ("without", "with"))
-        yield Row(f"session of one test, -p no:enclave, {title}", bare)
-        yield Row(f"session of one test, plugin unused, {title}", loaded, loaded.ratio_to(bare), "without")
-        more = loaded.beyond(bare)
+        bare, full = (Timing(tuple(map(seconds, sessions[name]))) for name in ("without", "with"))
+        yield Row(f"session of one test, no plugin, {title}", bare)
+        yield Row(f"session of one test, plugin unused, {title}", full, full.ratio_to(bare), "without")
+        more = full.beyond(bare)
         # Importing is work for a processor, and its time can be told apart from that of what else runs here.
         goals = (within(more, GOAL),) if title == "processor time" else ()
         yield Row(f"… the difference, round by round, {title}", more, goals=goals)

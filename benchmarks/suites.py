@@ -14,6 +14,8 @@ from textwrap import dedent, indent
 from benchmarks.measurement import stopwatch
 from benchmarks.services import AT_ONCE, Kind
 
+PLUGIN = "pytest_enclave.plugin"
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -25,21 +27,23 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A test file, the files beside it, and what pytest is told besides `-q`."""
+    """A test file, the files beside it, and what pytest is told besides `-q`; `plugins`: the only ones loaded."""
 
     tests: str
     beside: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
 
     def run_in(self, directory: Path) -> Session:
         """Run it. Raises RuntimeError, with what pytest said, where a test does not pass."""
         for name, text in {"pytest.ini": "[pytest]\n", "test_suite.py": self.tests, **self.beside}.items():
             (directory / name).write_text(text)
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *self.options]
-        environment = {**os.environ, "TESTCONTAINERS_RYUK_DISABLED": "true"}
+        command += [word for plugin in self.plugins for word in ("-p", plugin)]
+        alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TESTCONTAINERS_RYUK_DISABLED": "true"}
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with stopwatch() as elapsed:
-            done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True)
+            done = subprocess.run(command, cwd=directory, env={**os.environ, **alone}, capture_output=True, text=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode != 0:
             raise RuntimeError(done.stdout + done.stderr)
@@ -55,12 +59,12 @@ def with_enclave(kind: Kind, count: int, engine: str = "docker") -> Suite:
     """Tests that ask for an enclave: the package runs for the first, and is found unchanged by all others."""
     package = {"kurtosis.yml": "name: github.com/pytest-enclave/benchmark\n", "main.star": kind.package}
     options = (f"--enclave-parallelism={AT_ONCE}", f"--enclave-engine={engine}")
-    return Suite(_tests(count, "enclave"), package, options)
+    return Suite(_tests(count, "enclave"), package, options, (PLUGIN,))
 
 
 def with_testcontainers(kind: Kind, count: int, scope: str) -> Suite:
     """Tests with a fixture that starts the services in threads: for the `session`, or for each `function`."""
-    return Suite(_tests(count, "services"), {"conftest.py": _fixture(kind, scope)}, ("-p", "no:enclave"))
+    return Suite(_tests(count, "services"), {"conftest.py": _fixture(kind, scope)})
 
 
 def _tests(count: int, fixture: str) -> str:

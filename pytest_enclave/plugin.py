@@ -130,6 +130,14 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """An xdist worker does not know by itself what was named on the command line."""
+    from pytest_enclave.face.items import named
+
+    node.workerinput["enclave_named"] = named(node.config)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """What an xdist worker has to say at its end is said here, at the end of all."""
     node.config.stash[SESSION].workers |= getattr(node, "workeroutput", {}).get("enclave", {})

@@ -15,16 +15,23 @@ def collect(file_path: Path, parent: pytest.Collector) -> PackageFile | None:
     """The collector for a package's `kurtosis.yml`, or a `.star` file, that was named on the command line."""
     if file_path.name != "kurtosis.yml" and file_path.suffix != ".star":
         return None
-    named = {_path(parent.config, argument) for argument in parent.config.args}
-    of_directory = file_path.name == "kurtosis.yml" and file_path.parent in named
-    if file_path not in named and not of_directory:
+    paths = named(parent.config)
+    of_directory = file_path.name == "kurtosis.yml" and str(file_path.parent) in paths
+    if str(file_path) not in paths and not of_directory:
         return None
     made: PackageFile = PackageFile.from_parent(parent, path=file_path)
     return made
 
 
-def _path(config: pytest.Config, argument: str) -> Path:
-    return (config.invocation_params.dir / argument.split("::")[0]).resolve()
+def named(config: pytest.Config) -> list[str]:
+    """The paths that were named on the command line; those of the ini file, or the working directory, do not count.
+
+    xdist names all of them to its workers, which therefore have to be told.
+    """
+    told: list[str] | None = getattr(config, "workerinput", {}).get("enclave_named")
+    if told is not None or config.args_source is not pytest.Config.ArgsSource.ARGS:
+        return told or []
+    return [str((config.invocation_params.dir / argument.split("::")[0]).resolve()) for argument in config.args]
 
 
 class PackageFile(pytest.File):

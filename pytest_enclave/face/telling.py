@@ -52,7 +52,7 @@ class Telling:
         It needs pytest's capturing suspended.
         """
         capture = self._config.pluginmanager.getplugin("capturemanager")
-        if self._printer() or self._quiet() or capture is None or not _is_terminal():
+        if self._printer() or self._quiet() or capture is None or not self._watched():
             yield
             return
         from pytest_enclave.report.live import LiveLine
@@ -86,6 +86,7 @@ class Telling:
     def _quiet(self) -> bool:
         return not self._config.pluginmanager.hasplugin("terminalreporter") or self._config.get_verbosity() < 0
 
-
-def _is_terminal() -> bool:
-    return sys.__stdout__ is not None and sys.__stdout__.isatty()
+    def _watched(self) -> bool:
+        """Whether pytest writes to a terminal; standard output itself may be captured at this moment."""
+        reporter: pytest.TerminalReporter | None = self._config.pluginmanager.getplugin("terminalreporter")
+        return reporter is not None and reporter.isatty

@@ -16,8 +16,12 @@ WritePackage = Callable[..., Path]
 RunPytest = Callable[..., pytest.RunResult]
 
 # pytester forgets what was imported during a session that it ran; extension modules do not bear being imported again.
-for module in walk_packages(pytest_enclave.__path__, "pytest_enclave."):
-    import_module(module.name)
+for name in (
+    "yaml",
+    "starlark",
+    *(module.name for module in walk_packages(pytest_enclave.__path__, "pytest_enclave.")),
+):
+    import_module(name)
 
 
 @pytest.fixture

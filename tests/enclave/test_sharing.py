@@ -1,0 +1,152 @@
+"""Which enclave a demand gets, and what becomes of a run that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from pytest_enclave.enclave.enclave import Enclave, Observers
+from pytest_enclave.enclave.sharing import Demand, Enclaves
+from pytest_enclave.engine.protocol import Leak
+from pytest_enclave.engine.simulated.engine import SimulatedEngine
+from pytest_enclave.engine.simulated.script import Script
+from pytest_enclave.errors import VerifyFailed
+from pytest_enclave.package.package import Source
+from pytest_enclave.run.interpretation import Request
+from pytest_enclave.run.pipeline import Options, Tools
+
+NOBODY = Observers(lambda e, _: None, lambda e, _: None, lambda e, _: None, lambda e: None)
+LEAK = Leak("network", "net", "in use", "docker network rm net")
+GOOD = Source('def run(plan, name = "a"):\n    plan.add_service(name, ServiceConfig(image = "img"))')
+BAD = Source('def run(plan):\n    plan.print("first")\n    plan.verify("a", "==", "b")')
+
+
+@pytest.fixture
+def enclaves(tools: Tools) -> Iterator[Enclaves]:
+    """The enclaves of a session whose engine leaves a network behind for each."""
+    enclaves = Enclaves(SimulatedEngine(Script().leaves(LEAK)), tools, Options(), NOBODY)
+    yield enclaves
+    enclaves.close()
+
+
+def demand(package: Source | Path = GOOD, args: dict[str, str] | None = None, **how: object) -> Demand:
+    return Demand(Request.of(package, args), **how)  # type: ignore[arg-type]
+
+
+def obtain(enclaves: Enclaves, wanted: Demand, by: str = "test_one") -> Enclave:
+    return enclaves.obtain(wanted, by, lambda enclave: None)
+
+
+def test_the_same_package_and_arguments_share_one_enclave(enclaves: Enclaves):
+    first = obtain(enclaves, demand())
+    assert obtain(enclaves, demand(args={})) is first
+    assert first.last_run is not None
+    assert first.last_run.executed == 0, "the second demand found everything there"
+
+
+def test_other_arguments_get_another_enclave(enclaves: Enclaves):
+    assert obtain(enclaves, demand()) is not obtain(enclaves, demand(args={"name": "b"}))
+
+
+def test_a_named_enclave_is_shared_by_different_packages_and_grows(enclaves: Enclaves):
+    first = obtain(enclaves, demand(share="orders"))
+    assert obtain(enclaves, demand(args={"name": "b"}, share="orders")) is first
+    assert list(first.services) == ["a", "b"]
+    assert first.name.startswith("orders-")
+
+
+def test_an_isolated_enclave_is_nobody_elses(enclaves: Enclaves):
+    alone = [obtain(enclaves, demand(isolate=True)) for _ in range(2)]
+    assert len({*alone, obtain(enclaves, demand())}) == 3
+
+
+def test_row_I16_without_reuse_everybody_gets_a_new_enclave(enclaves: Enclaves):
+    enclaves.reuse = False
+    first, second = obtain(enclaves, demand(share="x")), obtain(enclaves, demand(share="x"))
+    assert first is not second
+    assert second.last_run is not None
+    assert second.last_run.executed == 1
+
+
+def test_a_run_that_failed_is_not_repeated_for_somebody_else(enclaves: Enclaves):
+    with pytest.raises(VerifyFailed) as first:
+        obtain(enclaves, demand(BAD), "test_one")
+    runs: list[Enclave] = []
+    with pytest.raises(VerifyFailed) as second:
+        enclaves.obtain(demand(BAD), "test_two", runs.append)
+    assert second.value is first.value
+    assert second.value.enclave == runs[0].name
+    assert runs[0].last_run is not None
+    assert runs[0].last_run.error is first.value, "no further run"
+
+
+def test_who_met_the_failure_may_run_into_it_again(enclaves: Enclaves):
+    failures = []
+    for _ in range(2):
+        with pytest.raises(VerifyFailed) as caught:
+            obtain(enclaves, demand(BAD), "test_one")
+        failures.append(caught.value)
+    assert failures[0] is not failures[1], "as a plugin that repeats failed tests expects it"
+
+
+def test_a_failure_concerns_only_the_same_request(enclaves: Enclaves):
+    with pytest.raises(VerifyFailed):
+        obtain(enclaves, demand(BAD, share="both"))
+    assert list(obtain(enclaves, demand(GOOD, share="both"), "test_two").services) == ["a"]
+
+
+def test_a_failure_in_an_isolated_enclave_concerns_nobody_else(enclaves: Enclaves):
+    errors = []
+    for by in ("test_one", "test_two"):
+        with pytest.raises(VerifyFailed) as caught:
+            obtain(enclaves, demand(BAD, isolate=True), by)
+        errors.append(caught.value)
+    assert errors[0] is not errors[1]
+
+
+def test_who_uses_an_enclave_is_told_before_anything_runs_in_it(enclaves: Enclaves):
+    seen: list[int] = []
+    enclaves.obtain(demand(), "test_one", lambda enclave: seen.append(len(enclave.services)))
+    assert seen == [0]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("Shop_1", "shop-1"), ("Shop_1/main.star", "shop-1"), ("Shop_1/extra.star", "extra")],
+)
+def test_an_enclave_is_named_after_its_package(enclaves: Enclaves, tmp_path: Path, path: str, name: str):
+    package = tmp_path / "Shop_1"
+    package.mkdir()
+    (package / "kurtosis.yml").write_text("name: github.com/example/shop\n")
+    for file in ("main.star", "extra.star"):
+        (package / file).write_text("def run(plan):\n    pass\n")
+    enclave = obtain(enclaves, demand(tmp_path / path))
+    assert enclave.name.rpartition("-")[0] == name
+
+
+def test_closing_removes_all_and_returns_what_each_left(enclaves: Enclaves):
+    held = [obtain(enclaves, demand(isolate=True)) for _ in range(3)]
+    directory = held[0].files  # the mapping is empty, but its enclave has a directory of its own
+    assert dict(directory) == {}
+    enclaves.release(held[0])
+    assert list(enclaves.close()) == [LEAK] * 3
+    assert isinstance(enclaves.engine, SimulatedEngine)
+    assert all(site.observe() == {} for site in enclaves.engine.sites.values())
+
+
+def test_threads_that_ask_for_the_same_get_one_enclave(enclaves: Enclaves):
+    together = Barrier(8)
+
+    def ask(number: int) -> Enclave:
+        together.wait()
+        return obtain(enclaves, demand(), f"test_{number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(ask, range(8)))) == 1
+    assert isinstance(enclaves.engine, SimulatedEngine)
+    (site,) = enclaves.engine.sites.values()
+    assert len(site.asked("start")) == 1
