@@ -12,7 +12,7 @@ import pytest
 from pytest_enclave.face.demands import MARKER, check_markers, nearest_package
 from pytest_enclave.face.fixtures import enclave, enclave_factory
 from pytest_enclave.face.options import add_options
-from pytest_enclave.face.session import SESSION, STARTED, EnclaveSession
+from pytest_enclave.face.session import SESSION, EnclaveSession
 
 if TYPE_CHECKING:
     from pytest_enclave.face.items import PackageFile
@@ -64,8 +64,10 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> PackageFil
     return collect(file_path, parent)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Wrong markers end the session before anything runs."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Wrong markers end the session before anything runs. An xdist worker cannot end it: there they fail their tests."""
+    if hasattr(config, "workerinput"):
+        return
     for item in items:
         if item.get_closest_marker("enclave") is not None:
             check_markers(item)
@@ -86,10 +88,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Know which test is running, and since when."""
-    import time
-
     session = item.config.stash[SESSION]
-    session.item, item.stash[STARTED] = item, time.time()
+    session.begin(item)
     try:
         return (yield)
     finally:

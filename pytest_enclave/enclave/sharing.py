@@ -53,13 +53,19 @@ class Failure:
 
 @dataclass(slots=True)
 class Enclaves:
-    """All enclaves of one session on one engine. Closing it removes every one of them."""
+    """All enclaves of one session on one engine. Closing it removes every one of them.
+
+    `expects_more` tells whether so many demands for fresh enclaves of the same package are still to come that it is
+    worth while to have the engine get ready for them.
+    """
 
     engine: Engine
     tools: Tools
     options: Options
     observers: Observers
     reuse: bool = True
+    expects_more: Callable[[Demand], bool] = lambda _: False
+    _services: dict[str, Sequence[str]] = field(default_factory=dict)
     _shared: dict[str, Enclave] = field(default_factory=dict)
     _failures: dict[tuple[str, str], Failure] = field(default_factory=dict)
     _unavailable: EngineUnavailable | None = None
@@ -93,6 +99,9 @@ class Enclaves:
             if not alone:
                 self._failures[demand.key, demand.request.key] = Failure(error, by)
             raise
+        if alone and self.expects_more(demand):
+            self._services[demand.request.key] = tuple(enclave.services)
+            self.engine.prepare(self._services[demand.request.key])
         return enclave
 
     def _share(self, demand: Demand) -> Enclave:
@@ -108,12 +117,13 @@ class Enclaves:
 
     def _create(self, demand: Demand) -> Enclave:
         identity = EnclaveId(f"{_base_name(demand)}-{secrets.token_hex(3)}")
-        directory = Path(tempfile.mkdtemp(prefix=f"pytest-enclave-{identity.name}-"))
+        directory = Path(tempfile.gettempdir(), f"pytest-enclave-{identity.name}-{secrets.token_hex(8)}")
         # A Ctrl-C may come at any moment: what is there by then is undone, until the list of open enclaves has it.
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, directory, ignore_errors=True)
+            directory.mkdir()
             directory.chmod(0o755)
-            site = self._open_site(identity)
+            site = self._open_site(identity, self._services.get(demand.request.key, ()) if self.alone(demand) else ())
             undo.callback(site.close)
             journal = Journal(directory / "journal.sqlite")
             undo.callback(journal.close)
@@ -125,11 +135,11 @@ class Enclaves:
             undo.pop_all()
         return enclave
 
-    def _open_site(self, identity: EnclaveId) -> Site:
+    def _open_site(self, identity: EnclaveId, services: Sequence[str]) -> Site:
         if self._unavailable is not None:
             raise self._unavailable.with_traceback(None)
         try:
-            return self.engine.open(identity)
+            return self.engine.open(identity, services)
         except EngineUnavailable as error:
             self._unavailable = error
             raise

@@ -6,7 +6,7 @@ Methods raise the errors of `pytest_enclave.errors`; no engine's own exceptions 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -248,8 +248,17 @@ class Engine(Protocol):
     def check(self, spec: ServiceSpec) -> Sequence[Problem]:
         """What of this service the engine cannot do: warnings and errors, with a remedy."""
 
-    def open(self, enclave: EnclaveId) -> Site:
-        """A new, empty enclave."""
+    def prepare(self, services: Collection[str]) -> None:
+        """A further enclave with services of these names will be asked for soon: time to get ready, in the background.
 
-    def close(self) -> None:
-        """Let go of connections and threads. The engine is not used afterwards."""
+        Returns at once, and never fails: an engine that cannot get ready, or need not, does nothing.
+        """
+
+    def open(self, enclave: EnclaveId, services: Collection[str] = ()) -> Site:
+        """A new, empty enclave, for services of these names as far as one knows: it may have been prepared."""
+
+    def close(self) -> Sequence[Leak]:
+        """Let go of connections and threads, and of what was prepared; what of that could not be removed.
+
+        The engine is not used afterwards.
+        """

@@ -27,8 +27,6 @@ def check_markers(item: pytest.Item) -> None:
     from pytest_enclave.package.arguments import parse_arguments
 
     marked = _merged(item)
-    if marked.get("share") and marked.get("isolate"):
-        raise pytest.UsageError(f"{item.nodeid}: a test cannot both share an enclave and be isolated from all others")
     try:
         parse_arguments(anchored(marked.get("args"), item.path.parent))
     except PackageError as error:
@@ -51,6 +49,8 @@ def _merged(item: pytest.Item) -> dict[str, Any]:
         arguments = {**dict(zip(_KEYWORDS, marker.args, strict=False)), **marker.kwargs}
         _check_types(item, arguments)
         merged |= arguments
+    if merged.get("share") and merged.get("isolate"):
+        raise pytest.UsageError(f"{item.nodeid}: a test cannot both share an enclave and be isolated from all others")
     return merged
 
 

@@ -11,7 +11,7 @@ import pytest
 from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest._io import TerminalWriter
 
-from pytest_enclave.face.session import SESSION, STARTED, USED
+from pytest_enclave.face.session import SESSION, USED
 
 if TYPE_CHECKING:
     from pytest_enclave.enclave.enclave import Enclave
@@ -102,15 +102,15 @@ def _show(item: pytest.Item, error: EnclaveError, report: pytest.TestReport, *, 
 
 def _attach(item: pytest.Item, error: EnclaveError | None, report: pytest.TestReport, *, again: bool) -> None:
     """What the services wrote since the test began, and what other plugins add; once per test."""
-    used, item.stash[USED] = item.stash.get(USED, []), []
+    used, item.stash[USED] = item.stash.get(USED, {}), {}
     if again:
         return
     session = item.config.stash[SESSION]
     if report.when == "call" and "enclave_factory" in getattr(item, "fixturenames", ()):
         # A fixture of a wider scope made them, for an earlier test; which of them this one used is not known.
-        used += [enclave for enclave in session.handmade if enclave not in used]
-    for enclave in used:
-        report.sections += _logs(item, enclave, getattr(error, "service", None))
+        used = {enclave: session.began(engine) for enclave, engine in session.handmade.items()} | used
+    for enclave, since in used.items():
+        report.sections += _logs(enclave, since, getattr(error, "service", None), _secrets(item))
         extra = item.config.hook.pytest_enclave_failure_sections(enclave=enclave, error=error)
         report.sections += [section for sections in extra for section in sections or ()]
 
@@ -123,10 +123,9 @@ def _secrets(item: pytest.Item) -> Secrets:
     return reduce(or_, map(Secrets.of_plan, plans.values()), Secrets())
 
 
-def _logs(item: pytest.Item, enclave: Enclave, involved: str | None) -> list[tuple[str, str]]:
+def _logs(enclave: Enclave, since: float, involved: str | None, secrets: Secrets) -> list[tuple[str, str]]:
     sections = []
-    logs = enclave.logs_since(item.stash.get(STARTED, 0.0))
-    secrets = _secrets(item)
+    logs = enclave.logs_since(since)
     for service in sorted(logs, key=lambda name: (name != involved, name)):
         lines = [secrets.mask(line.text) for line in logs[service]]
         most = LOG_LINES if involved in (service, None) else OTHER_LOG_LINES

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pytest_enclave.run.pipeline import Tools
 
 SESSION = pytest.StashKey["EnclaveSession"]()
-USED = pytest.StashKey[list["Enclave"]]()
-STARTED = pytest.StashKey[float]()
+USED = pytest.StashKey[dict["Enclave", float]]()
+"""The enclaves that a test used, and when it began, by the clock that stamps their logs."""
 
 
 class EnclaveSession:
@@ -35,7 +35,7 @@ class EnclaveSession:
         self.settings: Settings = settings_of(config)
         self.item: pytest.Item | None = None
         self.runs: list[Run] = []
-        self.handmade: list[Enclave] = []
+        self.handmade: dict[Enclave, Engine] = {}
         self.leaks: list[Leak] = []
         self.complaints: list[str] = []
         self.workers: dict[str, list[str]] = {}
@@ -46,6 +46,7 @@ class EnclaveSession:
         self._enclaves: Enclaves | None = None
         self._simulated: list[Enclaves] = []
         self._engines: list[Engine] = []
+        self._began: dict[int, float] = {}
 
     # what is there to run on
 
@@ -110,6 +111,15 @@ class EnclaveSession:
 
     # what tests ask for
 
+    def begin(self, item: pytest.Item) -> None:
+        """A test begins, now on every engine's clock."""
+        self.item = item
+        self._began = {id(engine): engine.clock.wall() for engine in self._engines}
+
+    def began(self, engine: Engine) -> float:
+        """When the running test began, on the clock of an engine; one that is younger has no older logs."""
+        return self._began.get(id(engine), 0.0)
+
     def obtain(self, demand: Demand, simulate: Any = None, *, own: bool = False) -> Enclave:
         """The enclave for a demand of the running test; one that is the test's own, and its alone, goes with it.
 
@@ -133,13 +143,11 @@ class EnclaveSession:
 
     def _use(self, enclave: Enclave, enclaves: Enclaves, demand: Demand, own: bool) -> None:
         """Remember that the running test uses the enclave: its logs belong to the test's report."""
-        if not own and enclave not in self.handmade:
-            self.handmade.append(enclave)
+        if not own:
+            self.handmade[enclave] = enclaves.engine
         if self.item is None:
             return
-        used = self.item.stash.setdefault(USED, [])
-        if enclave not in used:
-            used.append(enclave)
+        self.item.stash.setdefault(USED, {})[enclave] = self.began(enclaves.engine)
         if own and enclaves.alone(demand):
             # Also where its run fails: the fixture then never comes to its own teardown.
             self.item.addfinalizer(lambda: enclaves.release(enclave))

@@ -89,4 +89,4 @@ class Telling:
     def _watched(self) -> bool:
         """Whether pytest writes to a terminal; standard output itself may be captured at this moment."""
         reporter: pytest.TerminalReporter | None = self._config.pluginmanager.getplugin("terminalreporter")
-        return reporter is not None and reporter.isatty
+        return reporter is not None and bool(reporter.isatty)

@@ -17,7 +17,23 @@ from pytest_enclave.plan.values import Value
 from pytest_enclave.plan.world import World
 
 
-class RecipeCall(Defaults):
+class WithRecipe(Defaults):
+    """Has the arguments `service_name` and `recipe`, and gives the recipe's result."""
+
+    def returns(self, call: Instruction) -> Value:
+        """A dict: the code, the text, and what is extracted; all of them future references."""
+        return placeholders(recipe_of(call.get("recipe")), call.producer)
+
+    def footprint(self, call: Instruction) -> Footprint:
+        """Works in a running service."""
+        return Footprint(Replay.OBSERVE, uses=frozenset({call.get("service_name")}))
+
+    def check(self, call: Instruction, world: World) -> tuple[World, Sequence[Problem]]:
+        """The service must exist, and have the port."""
+        return world, recipe_problems(call, call.get("service_name"), recipe_of(call.get("recipe")), world)
+
+
+class RecipeCall(WithRecipe):
     """Carries out a recipe on a service; subclasses say which recipes and which codes."""
 
     acceptable: tuple[int, ...] = ()
@@ -31,18 +47,6 @@ class RecipeCall(Defaults):
             Parameter("acceptable_codes", checks.list_of(checks.integer()), default=list(acceptable)),
             Parameter("skip_code_check", checks.BOOL, default=False),
         )
-
-    def returns(self, call: Instruction) -> Value:
-        """A dict: the code, the text, and what is extracted; all of them future references."""
-        return placeholders(recipe_of(call.get("recipe")), call.producer)
-
-    def footprint(self, call: Instruction) -> Footprint:
-        """Works in a running service."""
-        return Footprint(Replay.OBSERVE, uses=frozenset({call.get("service_name")}))
-
-    def check(self, call: Instruction, world: World) -> tuple[World, Sequence[Problem]]:
-        """The service must exist, and have the port."""
-        return world, recipe_problems(call, call.get("service_name"), recipe_of(call.get("recipe")), world)
 
     def execute(self, call: Instruction, context: Context) -> Result:
         """Carry it out, then judge the code."""

@@ -64,13 +64,10 @@ class RenderTemplates(MakesArtifact):
 
     def resolve(self, call: Instruction, values: Values) -> Mapping[str, Value]:
         """References are replaced in the data, never in the template."""
-        config = {
-            path: Struct(
-                entry.kind,
-                {n: substitute_deep(item, values) if n == "data" else item for n, item in entry.fields.items()},
-            )
-            for path, entry in call.get("config").items()
-        }
+        config: dict[str, Value] = {}
+        for path, entry in call.get("config").items():
+            data = substitute_deep(entry.fields["data"], values, keys=True)
+            config[path] = Struct(entry.kind, {**entry.fields, "data": data})
         return {**call.arguments, "config": config}
 
     def execute(self, call: Instruction, context: Context) -> Result:

@@ -19,8 +19,9 @@ class StartService(ServiceAction):
     def execute(self, call: Instruction, context: Context) -> Result:
         """Start it, and wait for its ports and its ready condition."""
         name = call.get("name")
-        if context.site.observe()[name].status is Status.RUNNING:
+        status = context.site.observe()[name].status
+        if status is Status.RUNNING:
             raise ExecutionError(f"service `{name}` is already started", service=name)
-        context.site.act(name, Action.START)
+        context.site.act(name, Action.RESUME if status is Status.PAUSED else Action.START)
         await_ready(context, name, context.services[name])
         return Result(f"service `{name}` is started")

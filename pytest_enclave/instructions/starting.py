@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pytest_enclave.engine.protocol import Action, ServiceSpec
+from pytest_enclave.engine.protocol import Action, Address, ServiceSpec
 from pytest_enclave.errors import EnclaveError, ExecutionError, PortNeverOpened
 from pytest_enclave.instructions.condition import exited, wait_until
 from pytest_enclave.instructions.protocol import Context
@@ -26,7 +26,7 @@ def start_services(context: Context, configs: Mapping[str, ServiceConfig]) -> No
     A service that was already there is replaced. If any fails, those that are new are removed again; the error carries
     the last log lines of each service that failed.
     """
-    specs = [spec_of(context, name, config) for name, config in configs.items()]
+    specs = [service_spec(name, config, context.site.reserve(name)) for name, config in configs.items()]
     new = [name for name in configs if name not in context.services]
     try:
         started = context.site.start(specs, context.artifacts.directories(), context.parallelism)
@@ -41,9 +41,8 @@ def start_services(context: Context, configs: Mapping[str, ServiceConfig]) -> No
         raise
 
 
-def spec_of(context: Context, name: str, config: ServiceConfig) -> ServiceSpec:
+def service_spec(name: str, config: ServiceConfig, address: Address) -> ServiceSpec:
     """What the engine is told, with the service's own address put in where the config asks for it."""
-    address = context.site.reserve(name)
 
     def with_address(text: str) -> str:
         return text.replace(config.ip_address_placeholder, address.ip_address)

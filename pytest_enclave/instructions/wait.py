@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from pytest_enclave.errors import Problem
 from pytest_enclave.instructions.condition import wait_until
-from pytest_enclave.instructions.protocol import Context, Defaults, Result
-from pytest_enclave.instructions.recipe import describe, placeholders, result_fields
-from pytest_enclave.instructions.service_checks import recipe_problems
+from pytest_enclave.instructions.protocol import Context, Result
+from pytest_enclave.instructions.recipe import describe, result_fields
+from pytest_enclave.instructions.recipe_call import WithRecipe
 from pytest_enclave.instructions.verify import target_problems
 from pytest_enclave.plan import checks
 from pytest_enclave.plan.comparison import ASSERTIONS
 from pytest_enclave.plan.config_types import RECIPES
-from pytest_enclave.plan.footprint import Footprint, Replay
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.recipes import Condition, recipe_of
 from pytest_enclave.plan.service import seconds
 from pytest_enclave.plan.values import Value
-from pytest_enclave.plan.world import World
 
 
-class Wait(Defaults):
+class Wait(WithRecipe):
     """Carries out a recipe again and again, with growing pauses, until a field of its result is as it should be."""
 
     name = "wait"
@@ -43,18 +40,6 @@ class Wait(Defaults):
         if arguments["field"] not in fields:
             found["field"] = f"must be one that the recipe yields: {', '.join(f'`{name}`' for name in fields)}"
         return found
-
-    def returns(self, call: Instruction) -> Value:
-        """As `exec` or `request` would: the result of the last, successful try."""
-        return placeholders(recipe_of(call.get("recipe")), call.producer)
-
-    def footprint(self, call: Instruction) -> Footprint:
-        """Works in a running service."""
-        return Footprint(Replay.OBSERVE, uses=frozenset({call.get("service_name")}))
-
-    def check(self, call: Instruction, world: World) -> tuple[World, Sequence[Problem]]:
-        """The service must exist, and have the port."""
-        return world, recipe_problems(call, call.get("service_name"), recipe_of(call.get("recipe")), world)
 
     def execute(self, call: Instruction, context: Context) -> Result:
         """Try until it holds."""

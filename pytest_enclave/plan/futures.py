@@ -95,16 +95,20 @@ def substitute_typed(text: str, values: Values) -> Value:
     return look_up(Future(match[1], match[2]), values) if match else substitute_text(text, values)
 
 
-def substitute_deep(value: Value, values: Values) -> Value:
-    """Lists, dict values and texts inside the value, each substituted textually; dict keys stay as they are."""
+def substitute_deep(value: Value, values: Values, *, keys: bool = False) -> Value:
+    """All texts inside the value, each substituted textually; dict keys only if `keys` says so."""
+
+    def within(item: Value) -> Value:
+        return substitute_deep(item, values, keys=keys)
+
     if isinstance(value, str):
         return substitute_text(value, values)
     if isinstance(value, list):
-        return [substitute_deep(item, values) for item in value]
+        return [within(item) for item in value]
     if isinstance(value, tuple):
-        return tuple(substitute_deep(item, values) for item in value)
+        return tuple(within(item) for item in value)
     if isinstance(value, dict):
-        return {key: substitute_deep(item, values) for key, item in value.items()}
+        return {within(key) if keys else key: within(item) for key, item in value.items()}
     if isinstance(value, Struct):
-        return Struct(value.kind, {name: substitute_deep(item, values) for name, item in value.fields.items()})
+        return Struct(value.kind, {name: within(item) for name, item in value.fields.items()})
     return value

@@ -16,7 +16,7 @@ from pytest_enclave.engine.protocol import PullPolicy
 from pytest_enclave.errors import EnclaveError, ExecutionError
 from pytest_enclave.instructions.registry import Registry
 from pytest_enclave.plan.events import Emit, PhaseStarted, Warned
-from pytest_enclave.plan.futures import UnknownFuture, Values, substitute_typed
+from pytest_enclave.plan.futures import UnknownFuture, Values, substitute_deep, substitute_typed
 from pytest_enclave.plan.instruction import Plan
 from pytest_enclave.plan.record import Step
 from pytest_enclave.plan.values import Struct, Value
@@ -113,7 +113,7 @@ def to_plain(value: Value, values: Values) -> Value:
     if isinstance(value, Struct):
         return {name: to_plain(item, values) for name, item in value.fields.items()}
     if isinstance(value, Mapping):
-        return {key: to_plain(item, values) for key, item in value.items()}
+        return {substitute_deep(key, values): to_plain(item, values) for key, item in value.items()}
     if isinstance(value, Sequence):
         return [to_plain(item, values) for item in value]
     return value

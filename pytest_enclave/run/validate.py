@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pytest_enclave.engine.protocol import Address, Engine, PullPolicy, ServiceSpec
+from pytest_enclave.engine.protocol import Address, Engine, PullPolicy
 from pytest_enclave.errors import Problem, ValidationError
 from pytest_enclave.instructions.protocol import InstructionType
+from pytest_enclave.instructions.starting import service_spec
 from pytest_enclave.plan.events import Emit, Warned
 from pytest_enclave.plan.facts import Facts
 from pytest_enclave.plan.service import ServiceConfig
 from pytest_enclave.plan.world import KnownService, World
 from pytest_enclave.run.reuse import Action, Candidate, Decision
+
+UNPLACED = Address("", "")
+"""The address of a service that is only looked at: none is reserved before anything starts."""
 
 
 def validate(
@@ -35,7 +39,7 @@ def validate(
             continue
         found += problems
         for name, config in kind.configs(call).items():
-            found += (_at(problem, candidate) for problem in engine.check(_spec(name, config)))
+            found += (_at(problem, candidate) for problem in engine.check(service_spec(name, config, UNPLACED)))
     return found
 
 
@@ -89,20 +93,3 @@ def _at(problem: Problem, candidate: Candidate) -> Problem:
     subject = problem.subject or next(iter(candidate.footprint.services), "")
     about = subject if "(" in subject else f'{call.name}("{subject}")'
     return Problem(problem.message, call.location, about, problem.remedy, problem.severity)
-
-
-def _spec(name: str, config: ServiceConfig) -> ServiceSpec:
-    return ServiceSpec(
-        name=name,
-        image=config.image,
-        address=Address(name, ""),
-        ports=config.ports,
-        public_ports=config.public_ports,
-        files=config.files,
-        entrypoint=config.entrypoint,
-        cmd=config.cmd,
-        env_vars=config.env_vars,
-        labels=config.labels,
-        max_cpu=config.max_cpu,
-        max_memory=config.max_memory,
-    )

@@ -11,6 +11,7 @@ import pytest
 from pytest_enclave.engine.docker.engine import DockerEngine
 from pytest_enclave.engine.protocol import Engine
 from tests.engine.engine_enclave import Enclave, enclave_id
+from tests.engine.pooled_engine import PooledEngine
 
 
 @pytest.fixture(scope="session")
@@ -27,10 +28,19 @@ def docker_engine(docker_host: str) -> Iterator[DockerEngine]:
     engine = DockerEngine(docker_host)
     engine.probe()
     yield engine
-    engine.close()
+    assert engine.close() == []
 
 
-@pytest.fixture(scope="session", params=["docker"])
+@pytest.fixture(scope="session")
+def docker_pooled_engine(docker_host: str) -> Iterator[PooledEngine]:
+    """The real engine, with each service in a pod."""
+    engine = PooledEngine(docker_host)
+    engine.probe()
+    yield engine
+    assert engine.close() == []
+
+
+@pytest.fixture(scope="session", params=["docker", "docker_pooled"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Every engine that runs real services."""
     found: Engine = request.getfixturevalue(f"{request.param}_engine")

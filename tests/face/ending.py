@@ -44,14 +44,15 @@ class Ending:
 
     def start(self, *arguments: str) -> None:
         """Start it; its session id is its process id, by which its children are known."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_it.py", *arguments],
-            cwd=self._root,
-            env={**os.environ, "TMPDIR": str(self._temporary)},
-            stdout=(self._root / "output").open("wb"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with (self._root / "output").open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_it.py", *arguments],
+                cwd=self._root,
+                env={**os.environ, "TMPDIR": str(self._temporary)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def send(self, name: str) -> None:
         """Send a signal to the session's own process."""

@@ -60,7 +60,7 @@ def test_the_end_of_the_whole_run_ends_a_command(lab: Laboratory):
     assert type(lab.error('plan.run_sh(run = "sleep 100", wait = None)')) is RunTimedOut
 
 
-@pytest.mark.parametrize("code", [0, 1, 42], ids="row-149-{}".format)
+@pytest.mark.parametrize("code", [0, 1, 42], ids="row-149-code-{}".format)
 def test_acceptable_codes(laboratory: Callable[..., Laboratory], code: int):
     lab = laboratory(Script().on_exec("*", ["/bin/sh", ...], ExecResult(code, "said\n")))
     assert lab.outcomes(f'plan.run_sh(run = "x", acceptable_codes = [{code}])') == ["executed"]

@@ -39,7 +39,7 @@ from pytest_enclave.plan.values import Struct, Value
         (checks.duration(positive=True), "0", ("", 'must be longer than zero, not "0"')),
     ],
 )
-def test_what_is_wrong_is_told_with_the_path_to_it(check: Check, value: Value, finding: tuple[str, str]):
+def test_row_77_what_is_wrong_is_told_with_the_path_to_it(check: Check, value: Value, finding: tuple[str, str]):
     assert list(check(value)) == [finding]
 
 
@@ -62,7 +62,7 @@ def test_what_is_wrong_is_told_with_the_path_to_it(check: Check, value: Value, f
         (checks.duration(positive=True), "1m30s"),
     ],
 )
-def test_what_is_right_passes(check: Check, value: Value):
+def test_row_77_what_is_right_passes(check: Check, value: Value):
     assert list(check(value)) == []
 
 

@@ -78,7 +78,8 @@ def test_references_are_found_everywhere_in_a_value_in_reading_order():
     assert list(find(value)) == [CODE, OUTPUT, LIST, CODE]
 
 
-def test_texts_inside_a_value_are_replaced_textually_and_dict_keys_are_not():
+def test_texts_inside_a_value_are_replaced_textually_and_dict_keys_only_if_asked_for():
+    assert substitute_deep([{str(CODE): str(CODE)}], VALUES, keys=True) == [{"200": "200"}]
     value = {str(CODE): [str(CODE), (f"{CODE}!",)], "s": Struct("struct", {"n": 1, "t": str(CODE)})}
     assert substitute_deep(value, VALUES) == {
         str(CODE): ["200", ("200!",)],

@@ -58,6 +58,10 @@ def printed(lab: Laboratory) -> str:
 REPLACED: dict[str, tuple[str, Callable[[Laboratory], Any], Any]] = {
     "print": ('plan.print("<" + ref + ">")', printed, "<value>"),
     "print a list": ('plan.print([ref, {"k": ref}])', printed, '["value", {"k": "value"}]'),
+    "print a key": ("plan.print({ref: 1})", printed, '{"value": 1}'),
+    "template data's key": (
+        'plan.render_templates({"t": struct(template = "{{.value}}", data = {ref: "x"})}, name = "f")', rendered, "x",
+    ),
     "entrypoint": (
         'plan.add_service("s", ServiceConfig(image = "img", entrypoint = ["sh", ref]))',
         lambda lab: added(lab, "entrypoint"), ("sh", "value"),

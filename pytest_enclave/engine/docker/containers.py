@@ -30,35 +30,38 @@ def container_config(
     mounts: Sequence[Mapping[str, Any]],
     marks: Mapping[str, str],
     capacity: Capacity,
+    pod: str | None = None,
 ) -> dict[str, Any]:
-    """The body of the engine's call that creates the container.
+    """The body of the engine's call that creates the container, in the network namespace of a pod if there is one.
 
     The image's own entry point and command are kept where the service says nothing; as with the engine itself, a
     service's entry point without a command drops the image's command.
     """
-    endpoint = {
-        "IPAMConfig": {"IPv4Address": spec.address.ip_address},
-        "Aliases": [spec.address.hostname],
-    }
     config: dict[str, Any] = {
         "Image": spec.image,
-        "Hostname": spec.address.hostname,
         "Env": [f"{name}={value}" for name, value in spec.env_vars.items()],
         "Labels": {**spec.labels, **marks},
-        "ExposedPorts": {port_key(port): {} for port in (*spec.ports.values(), *_public(spec))},
-        "HostConfig": {
-            "NetworkMode": network.name,
-            "Mounts": list(mounts),
-            "PortBindings": port_bindings(spec, network),
-            **_limits(spec, capacity),
-        },
-        "NetworkingConfig": {"EndpointsConfig": {network.name: endpoint}},
+        "HostConfig": {"NetworkMode": f"container:{pod}", "Mounts": list(mounts), **_limits(spec, capacity)},
     }
+    if pod is None:
+        config["HostConfig"] |= {"NetworkMode": network.name, "PortBindings": port_bindings(spec, network)}
+        config |= _identity(spec, network)
     if spec.entrypoint:
         config["Entrypoint"] = list(spec.entrypoint)
     if spec.cmd:
         config["Cmd"] = list(spec.cmd)
     return config
+
+
+def _identity(spec: ServiceSpec, network: Network) -> dict[str, Any]:
+    """What a container with a network namespace of its own is on the network."""
+    address = spec.address
+    endpoint = {"IPAMConfig": {"IPv4Address": address.ip_address}, "Aliases": [address.hostname]}
+    return {
+        "Hostname": address.hostname,
+        "ExposedPorts": {port_key(port): {} for port in (*spec.ports.values(), *_public(spec))},
+        "NetworkingConfig": {"EndpointsConfig": {network.name: endpoint}},
+    }
 
 
 def port_bindings(spec: ServiceSpec, network: Network) -> dict[str, list[dict[str, str]]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
@@ -16,12 +18,15 @@ from pytest_enclave.engine.docker.discovery import Found, find_engine
 from pytest_enclave.engine.docker.images import Images
 from pytest_enclave.engine.docker.limits import problems_of
 from pytest_enclave.engine.docker.networks import NetworkPlan
+from pytest_enclave.engine.docker.pause import MACHINES
+from pytest_enclave.engine.docker.plots import Ground, Plot
+from pytest_enclave.engine.docker.pool import Pool
 from pytest_enclave.engine.docker.site import DockerSite, SitePlan
 from pytest_enclave.engine.docker.subnets import POOLS
 from pytest_enclave.engine.docker.translation import translate
 from pytest_enclave.engine.http import HttpClient
-from pytest_enclave.engine.protocol import Clock, EnclaveId, Probe, PullPolicy, ServiceSpec
-from pytest_enclave.errors import Problem
+from pytest_enclave.engine.protocol import Clock, EnclaveId, Leak, Probe, PullPolicy, ServiceSpec
+from pytest_enclave.errors import EngineError, Problem
 from pytest_enclave.plan.events import Emit
 from pytest_enclave.plan.facts import Capacity
 
@@ -68,6 +73,7 @@ class DockerEngine:
         self._client: APIClient | None = None
         self._remover: APIClient | None = None
         self._info: Mapping[str, object] | None = None
+        self._pool: Pool | None = None
 
     @property
     def clock(self) -> Clock:
@@ -95,18 +101,35 @@ class DockerEngine:
         """What of this service the engine cannot do: warnings and errors, with a remedy."""
         return problems_of(spec, self.capacity())
 
-    def open(self, enclave: EnclaveId) -> DockerSite:
-        """A new, empty enclave; its network is made in the background."""
-        plan = SitePlan(self._network(self._find().probe.endpoint), self._binds(), self.capacity())
+    def prepare(self, services: Collection[str]) -> None:
+        """Get a network with a pod for each service ready, in the background, where that is possible."""
+        # An engine that is lost is told of by whatever needs it next.
+        with self._lock, suppress(EngineError):
+            if self._pool is None and self._poolable():
+                ground = Ground(self._connected(), self._removing, self._networks(), self._architecture())
+                self._pool = Pool(partial(Plot, ground))
+            if self._pool is not None:
+                self._pool.prepare(services)
+
+    def open(self, enclave: EnclaveId, services: Collection[str] = ()) -> DockerSite:
+        """A new, empty enclave: on a network that is ready for these services, or one made in the background."""
+        pool = self._pool
+        plan = SitePlan(self._networks(), self._binds(), self.capacity())
+        if pool is not None and (plot := pool.take(services)):
+            plan = replace(plan, plot=plot, give_back=pool.give_back)
         return DockerSite(self._connected(), enclave, plan, self._http, self._removing)
 
-    def close(self) -> None:
-        """Let go of connections. The engine is not used afterwards."""
+    def close(self) -> Sequence[Leak]:
+        """Let go of connections, and of all that was prepared. The engine is not used afterwards."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        leaks = pool.close() if pool is not None else []
         self._http.close()
         with self._lock:
             for client in (self._client, self._remover):
                 if client is not None:
                     client.close()
+        return leaks
 
     def _find(self) -> Found:
         with self._lock:
@@ -137,6 +160,16 @@ class DockerEngine:
                 with translate("cannot ask the Docker engine about itself"):
                     self._info = client.info()
             return self._info
+
+    def _networks(self) -> NetworkPlan:
+        return self._network(self._find().probe.endpoint)
+
+    def _architecture(self) -> str:
+        return str(self._information().get("Architecture"))
+
+    def _poolable(self) -> bool:
+        """Whether pods may work: services are reached at their own addresses, and the engine sees our files."""
+        return not self._networks().publish and self._binds() and self._architecture() in MACHINES
 
     def _binds(self) -> bool:
         """Whether artifacts may be bind-mounted.

@@ -24,6 +24,9 @@ OWNER_BOOT = f"{PREFIX}owner-boot"
 CREATED = f"{PREFIX}created"
 """… and when, in seconds since the epoch."""
 
+PAUSE = f"{PREFIX}pause"
+"""The version of the pause program. The image of pods has it."""
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -50,16 +50,16 @@ class NetworkPlan:
 
 
 class EnclaveNetwork:
-    """The network of one enclave, made in the background, and the addresses on it."""
+    """The network of one enclave, made in the background by `make`, and the addresses on it.
 
-    def __init__(self, client: APIClient, enclave: str, marks: Mapping[str, str], plan: NetworkPlan) -> None:
-        self._client = client
-        self._name = enclave
-        self._marks = dict(marks)
-        self._plan = plan
+    `addresses` are those that services already have there: the first ones.
+    """
+
+    def __init__(self, enclave: str, make: Callable[[], Network], addresses: Mapping[str, str]) -> None:
+        self._make = make
         self._made: Future[Network] = Future()
         self._lock = threading.Lock()
-        self._addresses: dict[str, str] = {}
+        self._addresses = dict(addresses)
         threading.Thread(target=self._run, name=f"network of {enclave}", daemon=True).start()
 
     def ready(self) -> Network:
@@ -77,13 +77,7 @@ class EnclaveNetwork:
         subnet = self.ready().subnet
         with self._lock:
             if service not in self._addresses:
-                # The first address is the gateway's, the last one ours if we join the network.
-                offset = len(self._addresses) + 2
-                if offset >= subnet.num_addresses - 2:
-                    raise EngineError(
-                        f"an enclave has room for {subnet.num_addresses - 4} services, and no address is left"
-                    )
-                self._addresses[service] = str(subnet[offset])
+                self._addresses[service] = host_address(subnet, len(self._addresses))
             return self._addresses[service]
 
     def _run(self) -> None:
@@ -92,42 +86,56 @@ class EnclaveNetwork:
         except BaseException as error:
             self._made.set_exception(error)
 
-    def _make(self) -> Network:
-        doing = "cannot create the enclave's network"
-        with translate(doing):
-            networks = self._client.networks()
-        taken = [*_subnets(networks), *routed_here()]
-        for subnet in islice(free_subnets(taken, random.randrange(1 << 16), self._plan.pools), ATTEMPTS):
-            try:
-                with translate(doing):
-                    self._create(subnet)
-            except Refused as refused:
-                if "overlap" not in refused.explanation:
-                    raise
-                continue
-            return Network(self._name, subnet, self._reach(subnet))
-        raise _no_room(networks)
 
-    def _create(self, subnet: IPv4Network) -> None:
-        from docker.types import IPAMConfig, IPAMPool
+def host_address(subnet: IPv4Network, number: int) -> str:
+    """The address of an enclave's service, counted from 0. Raises EngineError where there are so many no more.
 
-        pool = IPAMPool(subnet=str(subnet), gateway=str(subnet[1]))
-        self._client.create_network(
-            self._name,
-            driver="bridge",
-            ipam=IPAMConfig(driver="default", pool_configs=[pool]),
-            check_duplicate=True,
-            internal=not self._plan.egress,
-            labels=self._marks,
-        )
+    The first address is the gateway's, the last one ours if we join the network.
+    """
+    if number + 2 >= subnet.num_addresses - 2:
+        raise EngineError(f"an enclave has room for {subnet.num_addresses - 4} services, and no address is left")
+    return str(subnet[number + 2])
 
-    def _reach(self, subnet: IPv4Network) -> Reach:
-        published = published_reach(self._plan.endpoint)
-        if self._plan.publish is not None:
-            return published if self._plan.publish else Reach(direct=True)
-        if is_own_address(str(subnet[1])) or join(self._client, self._name, str(subnet[-2])):
-            return Reach(direct=True)
-        return published
+
+def make_network(client: APIClient, name: str, marks: Mapping[str, str], plan: NetworkPlan) -> Network:
+    """A new network, on a subnet that is free. Raises EngineError."""
+    doing = "cannot create the enclave's network"
+    with translate(doing):
+        networks = client.networks()
+    taken = [*_subnets(networks), *routed_here()]
+    for subnet in islice(free_subnets(taken, random.randrange(1 << 16), plan.pools), ATTEMPTS):
+        try:
+            with translate(doing):
+                _create(client, name, marks, subnet, plan.egress)
+        except Refused as refused:
+            if "overlap" not in refused.explanation:
+                raise
+            continue
+        return Network(name, subnet, _reach(client, name, subnet, plan))
+    raise _no_room(networks)
+
+
+def _create(client: APIClient, name: str, marks: Mapping[str, str], subnet: IPv4Network, egress: bool) -> None:
+    from docker.types import IPAMConfig, IPAMPool
+
+    pool = IPAMPool(subnet=str(subnet), gateway=str(subnet[1]))
+    client.create_network(
+        name,
+        driver="bridge",
+        ipam=IPAMConfig(driver="default", pool_configs=[pool]),
+        check_duplicate=True,
+        internal=not egress,
+        labels=dict(marks),
+    )
+
+
+def _reach(client: APIClient, name: str, subnet: IPv4Network, plan: NetworkPlan) -> Reach:
+    published = published_reach(plan.endpoint)
+    if plan.publish is not None:
+        return published if plan.publish else Reach(direct=True)
+    if is_own_address(str(subnet[1])) or join(client, name, str(subnet[-2])):
+        return Reach(direct=True)
+    return published
 
 
 def _subnets(networks: Sequence[Mapping[str, object]]) -> list[IPv4Network]:

@@ -21,7 +21,8 @@ from pytest_enclave.engine.docker.labels import ownership
 from pytest_enclave.engine.docker.lifecycle import Lifecycle
 from pytest_enclave.engine.docker.listening import accepts_connections, listens_behind_proxy
 from pytest_enclave.engine.docker.logs import read_logs
-from pytest_enclave.engine.docker.networks import EnclaveNetwork, Network, NetworkPlan
+from pytest_enclave.engine.docker.networks import EnclaveNetwork, Network, NetworkPlan, make_network
+from pytest_enclave.engine.docker.plots import Plot
 from pytest_enclave.engine.docker.reachability import LOOPBACK
 from pytest_enclave.engine.docker.removal import remove_enclave
 from pytest_enclave.engine.docker.starting import Starter
@@ -56,11 +57,16 @@ CLOSING = 30.0
 
 @dataclass(frozen=True, slots=True)
 class SitePlan:
-    """How an enclave is made: its network, and whether artifacts may be bind-mounted."""
+    """How an enclave is made: its network, and whether artifacts may be bind-mounted.
+
+    On a plot, if there is one; what has it back when nothing of the enclave is left on it.
+    """
 
     network: NetworkPlan
     binds: bool
     capacity: Capacity
+    plot: Plot | None = None
+    give_back: Callable[[Plot], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +96,13 @@ class DockerSite:
         self._remover = remover
         self._gate = Gate(f"enclave {enclave.name}")
         self._follower = Follower(client, enclave.name)
-        self._network = EnclaveNetwork(client, enclave.name, marks, plan.network)
+        self._plot = plan.plot
+        self._give_back = plan.give_back
+        self._network = _network(client, enclave.name, marks, plan)
         self._mounts = ArtifactMounts(client, enclave.name, marks, plan.binds)
-        self._starter = Starter(client, enclave.name, marks, self._mounts, self._follower, self._gate, plan.capacity)
+        self._starter = Starter(
+            client, enclave.name, marks, self._mounts, self._follower, self._gate, plan.capacity, plan.plot
+        )
         self._lifecycle = Lifecycle(client, self._follower)
         self._images = Images(client)
         self._lock = threading.Lock()
@@ -138,6 +148,9 @@ class DockerSite:
         with self._gate.passing():
             if action is Action.REMOVE:
                 self._remove(name)
+                if self._plot is not None:
+                    # Its name is not to be found any more.
+                    self._plot.discard(name)
             else:
                 self._lifecycle.act(name, self._service(name).container, action)
 
@@ -213,13 +226,16 @@ class DockerSite:
         """
         deadline = time.monotonic() + CLOSING
         self._gate.shut()
-        self._gate.empty(CLOSING / 2)
+        at_rest = self._gate.empty(CLOSING / 2)
         self._network.settled(CLOSING / 4)
         self._follower.close()
         leaks = remove_enclave(self._remover(), self._endpoint, self._enclave, deadline)
         if not leaks:
             with self._lock:
                 self._live.clear()
+                plot, self._plot = self._plot, None
+            if plot is not None and at_rest:
+                self._give_back(plot)
         return leaks
 
     def _bring_up(self, spec: ServiceSpec, network: Network, artifacts: Mapping[str, Path]) -> None:
@@ -285,3 +301,11 @@ class DockerSite:
                 private: int(bindings[0]["HostPort"]) for private, bindings in ports.items() if bindings
             }
         return self._published[key]
+
+
+def _network(client: APIClient, enclave: str, marks: Mapping[str, str], plan: SitePlan) -> EnclaveNetwork:
+    """The enclave's network: the plot's if it is on one, else a new one."""
+    if plan.plot is not None:
+        plot = plan.plot
+        return EnclaveNetwork(enclave, lambda: plot.network, plot.addresses)
+    return EnclaveNetwork(enclave, lambda: make_network(client, enclave, marks, plan.network), {})

@@ -14,6 +14,7 @@ from pytest_enclave.engine.docker.containers import container_config, container_
 from pytest_enclave.engine.docker.events import Follower
 from pytest_enclave.engine.docker.gate import Gate
 from pytest_enclave.engine.docker.networks import Network
+from pytest_enclave.engine.docker.plots import Plot
 from pytest_enclave.engine.docker.states import ContainerState
 from pytest_enclave.engine.docker.translation import Refused, translate
 from pytest_enclave.engine.protocol import ServiceSpec
@@ -32,10 +33,13 @@ INVISIBLE = ("bind source path does not exist", "mounts denied", "path is not sh
 PORT_TAKEN = ("port is already allocated", "address already in use", "ports are not available")
 """What engines say about a port that cannot be published."""
 
+POD_LOST = ("cannot join network of a non running container", "No such container")
+"""What engines say where somebody has ended a pod."""
+
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """All that services of one enclave are started with."""
+    """All that services of one enclave are started with; with a plot, in its pods."""
 
     client: APIClient
     enclave: str
@@ -44,6 +48,7 @@ class Starter:
     follower: Follower
     gate: Gate
     capacity: Capacity
+    plot: Plot | None = None
 
     def start(self, spec: ServiceSpec, image: str, network: Network, artifacts: Mapping[str, Path]) -> str:
         """The ID of the service's container, which runs; `image` is its image's digest.
@@ -55,10 +60,12 @@ class Starter:
         except Refused as refused:
             if any(words in refused.explanation for words in INVISIBLE):
                 self.mounts.use_volumes()
+            elif self.plot is not None and any(words in refused.explanation for words in POD_LOST):
+                self.plot.discard(spec.name)
             elif spec.public_ports or not any(words in refused.explanation for words in PORT_TAKEN):
                 raise failure(spec, refused) from None
-        # Either artifacts are now brought to the engine in volumes, or the engine chose a port for us that
-        # somebody else took at the same moment; it chooses another one.
+        # Either artifacts are now brought to the engine in volumes, or the service does without its pod, or the
+        # engine chose a port for us that somebody else took at the same moment; it chooses another one.
         try:
             return self._start(spec, image, network, artifacts)
         except Refused as refused:
@@ -67,7 +74,8 @@ class Starter:
     def _start(self, spec: ServiceSpec, image: str, network: Network, artifacts: Mapping[str, Path]) -> str:
         mounts = self.mounts.mounts(spec.files, artifacts, spec.image)
         marks = {**self.marks, labels.SERVICE: spec.name}
-        config = container_config(spec, network, mounts, marks, self.capacity)
+        pod = self.plot.pod_for(spec) if self.plot is not None else None
+        config = container_config(spec, network, mounts, marks, self.capacity, pod)
         name = container_name(self.enclave, spec.name)
         self.gate.check()
         with translate("cannot create its container"):

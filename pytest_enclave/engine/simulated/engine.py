@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from pytest_enclave.engine.protocol import EnclaveId, Probe, PullPolicy, ServiceSpec
+from pytest_enclave.engine.protocol import EnclaveId, Leak, Probe, PullPolicy, ServiceSpec
 from pytest_enclave.engine.simulated.clock import VirtualClock
 from pytest_enclave.engine.simulated.script import Script
 from pytest_enclave.engine.simulated.site import SimulatedSite
@@ -67,15 +67,19 @@ class SimulatedEngine:
         """The problems that the script has for this service."""
         return self._script.behaviour_of(spec.name).problems
 
-    def open(self, enclave: EnclaveId) -> SimulatedSite:
+    def prepare(self, services: Collection[str]) -> None:
+        """There is nothing to prepare."""
+
+    def open(self, enclave: EnclaveId, services: Collection[str] = ()) -> SimulatedSite:
         """A new, empty enclave."""
         site = SimulatedSite(enclave, self._clock, self._script)
         with self._lock:
             self.sites[enclave.name] = site
         return site
 
-    def close(self) -> None:
+    def close(self) -> Sequence[Leak]:
         """Nothing to let go of: `sites` stay to be looked at."""
+        return []
 
     def _local(self, reference: str) -> str | None:
         image = self._script.image_of(reference)

@@ -77,14 +77,16 @@ class SimulatedSite:
         now = self._clock.now()
         with self._lock:
             processes = dict(self._processes)
-        return {
-            name: ServiceFact(
-                status=process.status(now),
-                image=self._script.image_of(process.spec.image).digest,
-                ip_address=process.spec.address.ip_address,
-            )
-            for name, process in processes.items()
-        }
+        return {name: self._fact(process, now) for name, process in processes.items()}
+
+    def _fact(self, process: Process, now: float) -> ServiceFact:
+        ended = process.exit(now)
+        return ServiceFact(
+            status=process.status(now),
+            image=self._script.image_of(process.spec.image).digest,
+            ip_address=process.spec.address.ip_address,
+            exit_code=None if ended is None else ended.code,
+        )
 
     def reserve(self, name: str) -> Address:
         """The name as hostname, and the next free address of 10.99.0.0/16, for good."""
@@ -104,12 +106,14 @@ class SimulatedSite:
     def act(self, name: str, action: Action) -> None:
         """Do something to a live service. What it already is, it stays.
 
-        Raises ServiceError where there is no such service, where it does not start, and where it is to be
-        paused or resumed but does not run.
+        Raises ServiceError where there is no such service (unless it is to be removed), where it does not start, and
+        where it is to be paused or resumed but does not run.
         """
         self._note("act", name=name, action=action)
         with self._lock:
             process = self._processes.get(name)
+            if process is None and action is Action.REMOVE:
+                return
             if process is None:
                 raise ServiceError(f"there is no service `{name}`", service=name)
             now = self._clock.now()

@@ -1,0 +1,44 @@
+"""What the plugin costs whoever has it installed and uses no enclave: next to nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("docker", "requests", "urllib3", "rich", "yaml", "sqlite3", "starlark", "jq", "filelock")
+
+
+def heavy_after(code: str, pytester: pytest.Pytester) -> str:
+    """Which heavy modules a fresh process has imported after running the code."""
+    script = f"import sys\n{code}\nprint('loaded:', *[name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=pytester.path, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1]
+
+
+def test_importing_the_plugin_imports_nothing_heavy(pytester: pytest.Pytester) -> None:
+    assert heavy_after("import pytest_enclave.plugin", pytester) == "loaded:"
+
+
+def test_a_session_without_enclaves_imports_nothing_heavy(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_passing(): ...\ndef test_failing(): assert 0")
+    assert heavy_after("import pytest; pytest.main(['-p', 'no:cacheprovider'])", pytester) == "loaded:"
+
+
+def test_the_version_is_printed_as_ever(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("--version")
+    assert result.ret == 0
+    assert result.outlines + result.errlines == [f"pytest {pytest.__version__}"]
+
+
+def test_the_help_has_every_option_in_a_group_of_its_own(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("--help")
+    result.stdout.fnmatch_lines(["environments as code (pytest-enclave):", "*--enclave-package=PATH*"])
+
+
+def test_it_can_be_named_as_a_plugin_and_be_left_out(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): ...")
+    pytester.runpytest_inprocess("-p", "enclave").assert_outcomes(passed=1)
+    result = pytester.runpytest_inprocess("-p", "no:enclave", "--enclave-plan")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR

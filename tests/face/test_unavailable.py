@@ -1,0 +1,80 @@
+"""Where no engine answers; and what the header says of the one that does."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.face.conftest import WritePackage
+
+TESTS = "def test_first(enclave): ...\ndef test_second(enclave): ...\ndef test_without(): ..."
+NOWHERE = "unix:///nowhere/docker.sock"
+
+
+@pytest.fixture(autouse=True)
+def no_engine(monkeypatch: pytest.MonkeyPatch, package: WritePackage, pytester: pytest.Pytester) -> None:
+    """A package and its tests, and a Docker host that does not exist."""
+    monkeypatch.setenv("DOCKER_HOST", NOWHERE)
+    package("shop")
+    pytester.makepyfile(**{"shop/test_it": TESTS})
+
+
+def test_tests_that_need_an_enclave_are_errors_and_the_engine_is_asked_once(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("shop/test_it.py")
+    result.assert_outcomes(errors=2, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            f"error?E401?: no Docker engine answers at {NOWHERE} (DOCKER_HOST): *",
+            f"*= tried {NOWHERE}*",
+            "*= help: start it, or unset DOCKER_HOST",
+            "the enclave is unavailable: E401 no Docker engine answers * — reported at shop/test_it.py::test_first",
+        ]
+    )
+
+
+def test_they_can_be_skipped_instead(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("shop/test_it.py", "--enclave-unavailable=skip", "-rs")
+    result.assert_outcomes(skipped=2, passed=1)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(
+        [
+            f"SKIPPED ?1? shop/test_it.py:1: no engine for enclaves: no Docker engine answers at {NOWHERE} (*",
+            "SKIPPED ?1? shop/test_it.py:2: no engine for enclaves: *",
+        ]
+    )
+
+
+def test_an_engine_that_does_not_exist_is_told_with_the_remedy(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("shop/test_it.py", "--enclave-docker-host=/nowhere/else.sock")
+    result.stdout.fnmatch_lines(["error?E401?: *unix:///nowhere/else.sock (--enclave-docker-host): *"])
+
+
+def header(result: pytest.RunResult) -> list[str]:
+    """Our lines above the first test."""
+    return [line for line in result.outlines[: result.outlines.index("")] if line.startswith("enclave: ")]
+
+
+def test_the_header_tells_why_there_is_no_engine(pytester: pytest.Pytester) -> None:
+    (line,) = header(pytester.runpytest_inprocess("shop"))
+    assert line.startswith(f"enclave: no engine — no Docker engine answers at {NOWHERE} (DOCKER_HOST): ")
+
+
+def test_the_header_tells_of_the_simulated_engine(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("shop", "--enclave-engine=simulated")
+    assert header(result) == ["enclave: simulated at no services, virtual time (--enclave-engine=simulated)"]
+
+
+@pytest.mark.parametrize("arguments", [("shop", "--enclave-plan"), ("test_plain.py",)])
+def test_the_header_is_silent_where_no_enclave_is_in_sight(pytester: pytest.Pytester, arguments: list[str]) -> None:
+    pytester.makepyfile(test_plain="def test_plain(): ...")
+    assert header(pytester.runpytest_inprocess(*arguments)) == []
+
+
+def test_the_header_is_silent_when_quiet(pytester: pytest.Pytester) -> None:
+    assert "enclave: no engine" not in pytester.runpytest_inprocess("shop", "-q").stdout.str()
+
+
+@pytest.mark.parametrize(
+    "argument", ["shop", "shop/test_it.py", "shop/test_it.py::test_first", "--enclave-package=shop"]
+)
+def test_a_package_is_in_sight_however_it_is_named(pytester: pytest.Pytester, argument: str) -> None:
+    assert len(header(pytester.runpytest_inprocess(argument))) == 1
