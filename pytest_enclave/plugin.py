@@ -64,8 +64,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> PackageFil
     return collect(file_path, parent)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Wrong markers end the session before anything runs. An xdist worker cannot end it: there they fail their tests."""
+    """Wrong markers end the session before anything runs; in an xdist worker, which cannot, they fail their tests."""
     if hasattr(config, "workerinput"):
         return
     for item in items:
@@ -115,9 +116,10 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """A failure that comes from an xdist worker is shown like one of this process."""
-    from pytest_enclave.face.failures import restore
+    if report.failed:
+        from pytest_enclave.face.failures import restore
 
-    restore(report)
+        restore(report)
 
 
 @pytest.hookimpl(wrapper=True)

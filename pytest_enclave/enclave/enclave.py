@@ -84,6 +84,7 @@ class Enclave:
         Without a package the enclave's own is run, with its own arguments unless others are given; `main` is `run`
         unless the enclave's own request names another. Raises the EnclaveError that ended the run.
         """
+        __tracebackhide__ = True
         return self.execute(self._request_of(package, args, main))
 
     def _request_of(
@@ -100,6 +101,7 @@ class Enclave:
 
     def execute(self, request: Request) -> Run:
         """Run a complete request. The first one becomes the enclave's own. Raises what ended the run."""
+        __tracebackhide__ = True
         with self._lock:
             self._request = self._request or request
             finished = run(

@@ -107,7 +107,9 @@ class EnclaveSession:
         self._engines.append(engine)
         options = Options(self.settings.parallelism, self.settings.timeout, PullPolicy(self.settings.pull))
         observers = Observers(self._emit, self._before_execution, self._after_run, self._before_close)
-        return Enclaves(engine, self.tools, options, observers, reuse=not self.settings.no_cache)
+        return Enclaves(
+            engine, self.tools, options, observers, reuse=not self.settings.no_cache, expects_more=self._expects_more
+        )
 
     # what tests ask for
 
@@ -151,6 +153,11 @@ class EnclaveSession:
         if own and enclaves.alone(demand):
             # Also where its run fails: the fixture then never comes to its own teardown.
             self.item.addfinalizer(lambda: enclaves.release(enclave))
+
+    def _expects_more(self, demand: Demand) -> bool:
+        from pytest_enclave.face.upcoming import expects_more
+
+        return self.item is not None and expects_more(self.item, demand, self.settings)
 
     # what is told meanwhile
 
@@ -202,7 +209,7 @@ class EnclaveSession:
                 self.leaks += enclaves.close()
             self._enclaves, self._simulated = None, []
             for engine in self._engines:
-                engine.close()
+                self.leaks += engine.close()
             self._engines = []
             if self._jq is not None:
                 self._jq.close()

@@ -57,6 +57,7 @@ def run(
     before_execution: Callable[[Plan], None],
 ) -> Run:
     """Take the request through the pipeline. Never raises an EnclaveError: the run carries it."""
+    __tracebackhide__ = True
     clock = state.engine.clock
     started = clock.now()
     deadline = None if options.timeout is None else started + options.timeout

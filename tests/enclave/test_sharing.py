@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -11,9 +11,10 @@ import pytest
 
 from pytest_enclave.enclave.enclave import Enclave, Observers
 from pytest_enclave.enclave.sharing import Demand, Enclaves
-from pytest_enclave.engine.protocol import Leak
+from pytest_enclave.engine.protocol import EnclaveId, Leak
 from pytest_enclave.engine.simulated.engine import SimulatedEngine
 from pytest_enclave.engine.simulated.script import Script
+from pytest_enclave.engine.simulated.site import SimulatedSite
 from pytest_enclave.errors import VerifyFailed
 from pytest_enclave.package.package import Source
 from pytest_enclave.run.interpretation import Request
@@ -150,3 +151,42 @@ def test_threads_that_ask_for_the_same_get_one_enclave(enclaves: Enclaves):
     assert isinstance(enclaves.engine, SimulatedEngine)
     (site,) = enclaves.engine.sites.values()
     assert len(site.asked("start")) == 1
+
+
+class PreparingEngine(SimulatedEngine):
+    """An engine that remembers what it was told to expect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prepared: list[Collection[str]] = []
+        self.opened: list[Collection[str]] = []
+
+    def prepare(self, services: Collection[str]) -> None:
+        """Remember them."""
+        self.prepared.append(services)
+
+    def open(self, enclave: EnclaveId, services: Collection[str] = ()) -> SimulatedSite:
+        """A new enclave; remember what for."""
+        self.opened.append(services)
+        return super().open(enclave, services)
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_the_engine_is_told_of_services_that_will_be_wanted_again_in_fresh_enclaves(tools: Tools, more: bool):
+    engine = PreparingEngine()
+    enclaves = Enclaves(engine, tools, Options(), NOBODY, expects_more=lambda _: more)
+    other = demand(args={"name": "b"}, isolate=True)
+    for wanted in (demand(isolate=True), demand(isolate=True), other, demand()):
+        obtain(enclaves, wanted)
+    assert engine.prepared == ([("a",), ("a",), ("b",)] if more else [])
+    assert engine.opened == [(), ("a",) if more else (), (), ()]
+    enclaves.close()
+
+
+def test_the_engine_is_told_nothing_of_a_run_that_failed(tools: Tools):
+    engine = PreparingEngine()
+    enclaves = Enclaves(engine, tools, Options(), NOBODY, expects_more=lambda _: True)
+    with pytest.raises(VerifyFailed):
+        obtain(enclaves, demand(BAD, isolate=True))
+    assert engine.prepared == []
+    enclaves.close()

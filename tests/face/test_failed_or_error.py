@@ -15,9 +15,9 @@ SCRIPTED = """
             Script()
             .image("missing:1", missing="manifest unknown")
             .on_exec("db", ["false"], ExecResult(1, "no\\n"))
+            .on_exec("*", lambda command: "exit 3" in " ".join(command), ExecResult(3, "sad"))
             .on_request("db", "/", HttpResponse(500, {}, b"oops"))
-            .on_exec("run-*", None, ExecResult(3, "sad\\n"))
-            .service("exits", exits_after=0.1)
+            .service("exits", exits_after=0.1, opens_after={"a": 1.0})
             .service("deaf", opens_after={"http": None})
         )
 """
@@ -39,6 +39,7 @@ ASSERTIONS = {
     )""",
     "exec": f'{DB}plan.exec(service_name = "db", recipe = {FALSE})',
     "request": f'{DB}plan.request(service_name = "db", recipe = {GET}, acceptable_codes = [200])',
+    "run_sh": 'plan.run_sh(run = "exit 3")',
     "fail": 'fail("no luck")',
 }
 

@@ -51,8 +51,8 @@ def test_the_marker_names_another_main_function(pytester: pytest.Pytester, run: 
 def test_arguments_in_a_file_are_found_beside_the_test(
     pytester: pytest.Pytester, package: WritePackage, run: RunPytest
 ) -> None:
-    package("shop", "return n", parameters="n = 0")
-    (pytester.path / "shop/few.yaml").write_text("n: 7")
+    package("shop", "return size", parameters="size = 0")
+    (pytester.path / "shop/few.yaml").write_text("size: 7")
     pytester.makepyfile(
         **{
             "shop/test_it": """

@@ -21,8 +21,8 @@ def settings(pytester: pytest.Pytester, *arguments: str) -> Settings:
 @pytest.mark.parametrize(
     ("text", "output"),
     [
-        ('{"n": 3}', "3"),
-        ("n: 3", "3"),
+        ('{"size": 3}', "3"),
+        ("size: 3", "3"),
         ("@given.json", "4"),
         ("@given.yaml", "five"),
         ("", "0"),
@@ -31,9 +31,9 @@ def settings(pytester: pytest.Pytester, *arguments: str) -> Settings:
 def test_arguments_are_json_or_yaml_or_a_file_of_it(
     pytester: pytest.Pytester, package: WritePackage, run: RunPytest, text: str, output: str
 ) -> None:
-    package(".", "return n", parameters="n = 0")
-    (pytester.path / "given.json").write_text('{"n": 4}')
-    (pytester.path / "given.yaml").write_text("n: five")
+    package(".", "return size", parameters="size = 0")
+    (pytester.path / "given.json").write_text('{"size": 4}')
+    (pytester.path / "given.yaml").write_text("size: five")
     pytester.makepyfile(REPLICAS)
     result = run("-rP", f"--enclave-args={text}")
     assert f"<{output}>" in result.outlines
@@ -74,9 +74,9 @@ def test_bad_arguments_are_a_usage_error(pytester: pytest.Pytester, run: RunPyte
 def test_arguments_in_the_ini_file_are_relative_to_it(
     pytester: pytest.Pytester, package: WritePackage, run: RunPytest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package("shop", "return n", parameters="n = 0")
+    package("shop", "return size", parameters="size = 0")
     pytester.makeini("[pytest]\nenclave_args = @given.yaml\nenclave_package = shop")
-    (pytester.path / "given.yaml").write_text("n: 6")
+    (pytester.path / "given.yaml").write_text("size: 6")
     pytester.makepyfile(**{"below/test_it": REPLICAS})
     monkeypatch.chdir(pytester.path / "below")
     assert "<6>" in run("-rP").outlines

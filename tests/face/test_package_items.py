@@ -38,7 +38,7 @@ def test_the_manifest_can_be_named_itself(run: RunPytest) -> None:
 
 @pytest.mark.usefixtures("shop")
 def test_options_hold_for_it(run: RunPytest) -> None:
-    result = run("shop/main.star", "--enclave-args=n: 4", "-rP")
+    result = run("shop/main.star", '--enclave-args={"n": 4}', "-rP")
     result.stdout.fnmatch_lines(["*n is 4"])
 
 

@@ -10,6 +10,7 @@ TWO_STEPS = """
     plan.add_service(name = "db", config = ServiceConfig(image = "db:1"))
     plan.print("n is {}".format(n))
 """
+API = 'plan.add_service(name = "api", config = ServiceConfig(image = "api:1"))'
 
 
 def test_the_second_test_of_a_package_executes_nothing(
@@ -44,7 +45,7 @@ def test_other_arguments_mean_another_enclave(pytester: pytest.Pytester, package
         @pytest.mark.enclave(args={"n": 0})
         def test_zero(enclave): names["zero"] = enclave.name
 
-        @pytest.mark.enclave(args="n: 0")
+        @pytest.mark.enclave(args='{"n": 0}')
         def test_zero_in_other_words(enclave): assert names["zero"] == enclave.name
 
         @pytest.mark.enclave(args={"n": 1})
@@ -60,11 +61,7 @@ def test_a_named_enclave_grows_with_every_package_that_is_run_in_it(
     pytester: pytest.Pytester, package: WritePackage, run: RunPytest
 ) -> None:
     package("db", TWO_STEPS, parameters="n = 0")
-    package(
-        "db_and_api",
-        f"{TWO_STEPS.strip()}\n    plan.add_service(name = 'api', config = ServiceConfig(image = 'api:1'))",
-        parameters="n = 0",
-    )
+    package("db_and_api", f"{TWO_STEPS}    {API}", parameters="n = 0")
     pytester.makepyfile(
         """
         import pytest
@@ -217,7 +214,7 @@ def test_a_test_runs_more_in_its_enclave_and_its_report_tells_so(
         """
         def test_it(enclave):
             again = enclave.run(args={"n": 2})
-            assert [str(step.outcome) for step in again.instructions] == ["skipped", "executed"]
+            assert [str(step.outcome) for step in again.instructions] == ["updated", "executed"]
             assert enclave.last_run is again
         """
     )

@@ -111,6 +111,11 @@ class DockerEngine:
             if self._pool is not None:
                 self._pool.prepare(services)
 
+    def settled(self, timeout: float) -> bool:
+        """Wait until all that is being prepared is ready; whether that is so (seconds)."""
+        pool = self._pool
+        return pool is None or pool.settled(timeout)
+
     def open(self, enclave: EnclaveId, services: Collection[str] = ()) -> DockerSite:
         """A new, empty enclave: on a network that is ready for these services, or one made in the background."""
         pool = self._pool

@@ -7,6 +7,7 @@ use. Nothing here is ever the reason that a test fails: without a plot, an encla
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -78,6 +79,13 @@ class Pool:
         """An enclave has gone from the plot, and nothing of it is left: the next one may have it."""
         with self._lock:
             self._begin(plot, first=False)
+
+    def settled(self, timeout: float) -> bool:
+        """Wait until no plot is being got ready; whether that is so (seconds)."""
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            works = list(self._works)
+        return all(work.over.wait(deadline - time.monotonic()) for work in works)
 
     def close(self) -> list[Leak]:
         """Remove every plot, also those that are in use or being made; what could not be removed."""
