@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
-from benchmarks import cold_start, further_test, import_cost, interpretation, reuse
+from benchmarks import cold_start, further_test, import_cost, interpretation, pooled_start, reuse
 from benchmarks.machine import machine
 from benchmarks.measurement import Row
 from benchmarks.table import as_json, table
@@ -30,7 +30,7 @@ class Benchmark:
 
 BENCHMARKS = {
     module.__name__.rpartition(".")[2]: Benchmark.of(module)
-    for module in (cold_start, further_test, import_cost, interpretation, reuse)
+    for module in (cold_start, pooled_start, further_test, import_cost, interpretation, reuse)
 }
 
 

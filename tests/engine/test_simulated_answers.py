@@ -79,9 +79,7 @@ def test_requests_are_answered_by_sequences_and_callables_too() -> None:
 
 
 def test_a_callable_is_given_the_command_and_the_time_it_was_asked() -> None:
-    site = started(
-        Script().on_exec("api", None, lambda command, at: ExecResult(len(command), str(at)), takes=2.0)
-    )
+    site = started(Script().on_exec("api", None, lambda command, at: ExecResult(len(command), str(at)), takes=2.0))
     assert site.exec("api", ["a", "b"], None) == ExecResult(2, "0.3")
     assert now(site) == 2.3
 

@@ -72,9 +72,7 @@ def test_an_image_that_would_have_to_be_pulled_is_a_problem_where_the_policy_say
     assert engine.clock.now() == 0.0
 
 
-@pytest.mark.parametrize(
-    ("missing", "reason"), [(True, "not found"), ("manifest unknown", "manifest unknown")]
-)
+@pytest.mark.parametrize(("missing", "reason"), [(True, "not found"), ("manifest unknown", "manifest unknown")])
 def test_a_missing_image_is_a_problem_that_says_why(missing: bool | str, reason: str) -> None:
     engine = SimulatedEngine(Script().image("postgres:61", missing=missing))
     resolved = engine.resolve_images(["postgres:61", "redis:7"], PullPolicy.MISSING, silent)

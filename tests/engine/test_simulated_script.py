@@ -9,19 +9,13 @@ from pytest_enclave.plan.facts import Capacity
 
 def test_telling_a_script_more_leaves_it_as_it_was() -> None:
     script = Script()
-    longer = (
-        script.on_exec("db", None, ExecResult(0, "")).service("db", exits_after=1.0).image("a", missing=True)
-    )
+    longer = script.on_exec("db", None, ExecResult(0, "")).service("db", exits_after=1.0).image("a", missing=True)
     assert script == Script()
     assert longer != script
 
 
 def test_what_is_told_of_a_service_adds_up_and_the_last_word_holds() -> None:
-    script = (
-        Script()
-        .service("*", start_takes=1.0, exits_after=9.0)
-        .service("db", start_takes=2.0, exits_with=Exit(1))
-    )
+    script = Script().service("*", start_takes=1.0, exits_after=9.0).service("db", start_takes=2.0, exits_with=Exit(1))
     assert script.behaviour_of("db").start_takes == 2.0
     assert script.behaviour_of("db").exits_after == 9.0
     assert script.behaviour_of("db").exits_with == Exit(1)
@@ -103,12 +97,8 @@ def test_plain_data_tells_all_that_a_script_does() -> None:
                     "exits_with": {"code": 137, "out_of_memory": True},
                     "logs": [[0.2, "ready"], [0.1, "starting"]],
                     "files": {"/etc/motd": "hello"},
-                    "exec": [
-                        {"command": ["psql", "..."], "answers": [{"code": 1}, {"output": "yes"}], "takes": 2}
-                    ],
-                    "request": [
-                        {"endpoint": "/health", "method": "GET", "answers": {"refused": "too early"}}
-                    ],
+                    "exec": [{"command": ["psql", "..."], "answers": [{"code": 1}, {"output": "yes"}], "takes": 2}],
+                    "request": [{"endpoint": "/health", "method": "GET", "answers": {"refused": "too early"}}],
                 }
             },
             "images": {"postgres:61": {"missing": "manifest unknown"}},
@@ -143,9 +133,7 @@ def test_plain_data_tells_all_that_a_script_does() -> None:
 
 
 def test_in_plain_data_an_exit_code_alone_will_do_and_what_is_left_out_fits_all() -> None:
-    script = script_of(
-        {"services": {"api": {"exits_with": 3, "exec": [{}], "request": [{}]}}, "capacity": None}
-    )
+    script = script_of({"services": {"api": {"exits_with": 3, "exec": [{}], "request": [{}]}}, "capacity": None})
     assert script.behaviour_of("api").exits_with == Exit(3)
     assert script.rule_for_exec("api", ("anything",)) is not None
     request = HttpRequest("GET", "/any")

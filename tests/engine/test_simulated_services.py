@@ -266,9 +266,7 @@ def test_stopping_a_service_that_has_exited_keeps_its_exit() -> None:
 
 
 def test_a_paused_services_own_time_stands_still() -> None:
-    script = Script().service(
-        "db", opens_after={"pg": 4.0}, exits_after=5.0, logs=[(1.0, "one"), (3.0, "three")]
-    )
+    script = Script().service("db", opens_after={"pg": 4.0}, exits_after=5.0, logs=[(1.0, "one"), (3.0, "three")])
     world = World(script)
     world.start("db")
     world.site.pause(2.0)

@@ -37,9 +37,7 @@ def cache_directory() -> Path:
     return Path(home) / "pytest-enclave-dev"
 
 
-def build_missing(
-    client: docker.DockerClient, images: Sequence[Image] = IMAGES, cache: Path | None = None
-) -> None:
+def build_missing(client: docker.DockerClient, images: Sequence[Image] = IMAGES, cache: Path | None = None) -> None:
     """Import those of `images` which the engine behind `client` does not have from the same definition.
 
     Downloads and finished root file systems are kept in `cache`, by default `cache_directory()`.

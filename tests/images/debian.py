@@ -30,8 +30,7 @@ class Downloads:
         """
         if not shutil.which("apt-get"):
             raise AptError(
-                "building the test images needs apt-get: "
-                "run this on Debian or Ubuntu (a container of either will do)"
+                "building the test images needs apt-get: run this on Debian or Ubuntu (a container of either will do)"
             )
         self._prepare()
         try:

@@ -67,12 +67,8 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description="Run a command with a Docker engine that has the test images."
-    )
-    parser.add_argument(
-        "--fresh", action="store_true", help="use a new daemon, with nothing from earlier runs"
-    )
+    parser = argparse.ArgumentParser(description="Run a command with a Docker engine that has the test images.")
+    parser.add_argument("--fresh", action="store_true", help="use a new daemon, with nothing from earlier runs")
     parser.add_argument("command", metavar="COMMAND", nargs="+", help="what to run, after --")
     options = parser.parse_args()
     for number in FORWARDED:

@@ -49,9 +49,7 @@ class SimulatedEngine:
         """The digest of each image; None for those missing, or not local and not pulled yet."""
         return {reference: self._local(reference) for reference in references}
 
-    def resolve_images(
-        self, references: Iterable[str], policy: PullPolicy, emit: Emit
-    ) -> Mapping[str, str | Problem]:
+    def resolve_images(self, references: Iterable[str], policy: PullPolicy, emit: Emit) -> Mapping[str, str | Problem]:
         """Have every image there, all at once in virtual time; only pulls take some."""
         wanted = list(dict.fromkeys(references))
         resolved = self._clock.map(

@@ -42,9 +42,7 @@ class Files:
         Raises NotReached where there is neither.
         """
         wanted = PurePosixPath(path)
-        members = {
-            known: source for known, source in self._tree().items() if wanted in (known, *known.parents)
-        }
+        members = {known: source for known, source in self._tree().items() if wanted in (known, *known.parents)}
         if not members:
             raise NotReached(f"no such file or directory: {path}")
         stream = io.BytesIO()

@@ -93,9 +93,7 @@ class Process:
         """Ended by a signal, unless it has already ended."""
         if self.exit(now) is not None:
             return self
-        return replace(
-            self, written=self.lines(now), pending=(), paused_at=None, ended=Ending(now, Exit(128 + signal))
-        )
+        return replace(self, written=self.lines(now), pending=(), paused_at=None, ended=Ending(now, Exit(128 + signal)))
 
     def pause(self, now: float) -> Process:
         """Its own time stands still from now on."""

@@ -154,9 +154,7 @@ class SimulatedSite:
         survived = self._spend(process, takes, deadline)
         return rule.answer(earlier, words, asked_at) if survived else ExecResult(KILLED, "")
 
-    def request(
-        self, name: str, port: PortSpec, request: HttpRequest, deadline: float | None
-    ) -> HttpResponse:
+    def request(self, name: str, port: PortSpec, request: HttpRequest, deadline: float | None) -> HttpResponse:
         """The scripted answer, or else an empty 200. Raises DeadlineExceeded and NotReached."""
         self._note("request", name=name, port=port, request=request, deadline=deadline)
         process = self._reach(name)
