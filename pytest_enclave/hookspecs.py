@@ -1,7 +1,7 @@
 """Hooks that other plugins and `conftest.py` files may implement.
 
-They are pluggy hooks like pytest's own: a function of the same name in a `conftest.py` is found and called, and may leave
-out arguments that it does not need.
+They are pluggy hooks like pytest's own: a function of the same name in a `conftest.py` is found and called, and may
+leave out arguments that it does not need.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def pytest_enclave_engine(config: pytest.Config) -> Engine | None:
     """Choose the engine that services run on; None leaves the choice to `--enclave-engine`.
 
-    Called once, when the first enclave is needed. Whatever implements `pytest_enclave.engine.protocol.Engine` will do, for
-    example a `SimulatedEngine` with a script of its own.
+    Called once, when the first enclave is needed. Whatever implements `pytest_enclave.engine.protocol.Engine` will do,
+    for example a `SimulatedEngine` with a script of its own.
     """
 
 

@@ -13,7 +13,13 @@ from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.values import Value
 from pytest_enclave.plan.world import World
 
-NAME = Parameter("name", checks.NON_EMPTY_STRING)
+NAME = Parameter(
+    "name",
+    checks.matching(
+        r"(?!.*\{\{kurtosis:)[^/\x00-\x1f\x7f]{1,255}",
+        "a name of up to 255 characters, known before execution, without `/`",
+    ),
+)
 
 
 def artifact_name(call: Instruction) -> str:

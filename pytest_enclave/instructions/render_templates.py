@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from pytest_enclave.errors import ExecutionError
@@ -17,6 +17,9 @@ from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.values import Struct, Value, quote
 
+LONGEST_NAME = 255
+"""Bytes: what file systems allow for one part of a path."""
+
 
 def to_data(value: Value) -> Value:
     """A template's data with structs as dicts, as JSON has it."""
@@ -27,6 +30,24 @@ def to_data(value: Value) -> Value:
     if isinstance(value, dict):
         return {key: to_data(item) for key, item in value.items()}
     return value
+
+
+def _inside(path: str) -> PurePosixPath:
+    """The path inside the artifact, which is its root."""
+    return PurePosixPath(path.lstrip("/"))
+
+
+def _path_problem(path: str, paths: Iterable[str]) -> str:
+    """Why no file can have that path inside the artifact, or nothing."""
+    inside = _inside(path)
+    if not inside.parts or ".." in inside.parts or "\0" in path:
+        return "must be a path of a file inside the artifact"
+    if any(len(part.encode("utf-8", "replace")) > LONGEST_NAME for part in inside.parts):
+        return f"has a part longer than {LONGEST_NAME} bytes, which no file's name can be"
+    for other in paths:
+        if other != path and (_inside(other) == inside or _inside(other) in inside.parents[:-1]):
+            return f"cannot be a file beside {quote(other)}, which is one with the same path, or above it"
+    return ""
 
 
 class RenderTemplates(MakesArtifact):
@@ -40,9 +61,9 @@ class RenderTemplates(MakesArtifact):
         found: dict[str, str] = {}
         for path, entry in arguments["config"].items():
             where = f"config[{quote(path)}]"
-            parts = PurePosixPath(path).parts
-            if ".." in parts or not [part for part in parts if part != "/"]:
-                found[where] = "must be a path of a file inside the artifact"
+            wrong = _path_problem(path, arguments["config"])
+            if wrong:
+                found[where] = wrong
             if not isinstance(entry.get("template"), str):
                 found[f"{where}.template"] = "must be a string, the text of the template"
                 continue
@@ -79,7 +100,7 @@ class RenderTemplates(MakesArtifact):
                 text = Template.parse(entry.get("template")).render(prepare(to_data(entry.get("data"))))
             except (TemplateExecutionError, DataError) as error:
                 raise ExecutionError(f"rendering `{path}`: {error}") from None
-            files[path.lstrip("/")] = text.encode("utf-8", "surrogateescape")
+            files[str(_inside(path))] = text.encode("utf-8", "surrogateescape")
         digest = context.artifacts.store_files(name, files)
         listed = ", ".join(files)
         return Result(f"files artifact `{name}` holds {listed}", contents={name: digest})

@@ -38,6 +38,9 @@ from pytest_enclave.report.unavailable import unavailable_story
 from pytest_enclave.report.validation import validation_story
 
 LONGEST_SUMMARY = 200
+LONGEST_HEADLINE = 400
+"""Characters of a message's first line: in pytest's short summary, and in a report that was not asked to be verbose."""
+
 MOST_MESSAGE_LINES = 10
 
 
@@ -49,6 +52,7 @@ def render(
     story = _story(error, look)
     look = replace(look, gutter=gutter_of(story.excerpt))
     head, *below = look.lines(story.headline)
+    head = head if verbose else cut(head, LONGEST_HEADLINE)
     blocks = [
         Block((line(Segment(f"error[{code_of(error)}]: ", "error"), Segment(head, "headline")),)),
         _below_headline(below, look),

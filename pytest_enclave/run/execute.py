@@ -23,12 +23,11 @@ from pytest_enclave.run.state import EnclaveState, leave_behind
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How a run may go: services side by side, the `Clock.now()` at which it must be over, the seed of its pauses."""
+    """How a run may go: services side by side, the `Clock.now()` at which it must be over, its timeout in seconds."""
 
     parallelism: int = 4
     deadline: float | None = None
     timeout: float | None = None
-    seed: int | None = None
 
 
 @dataclass(slots=True)
@@ -138,7 +137,7 @@ class Execution:
             return (
                 name not in acted_on
                 and before.footprint.services.get(name) == candidate.footprint.services[name]
-                and _resolved_config(before, name) == wanted.services[name]
+                and config_text(before.services[name]) == wanted.services[name]
                 and before.images.get(reference) == self.images.get(reference, self.facts.images.get(reference))
             )
 
@@ -216,7 +215,3 @@ class Execution:
             f"the run took longer than {self.limits.timeout:g} s, {when}",
             remedy="`--enclave-timeout` sets how long a whole run may take",
         )
-
-
-def _resolved_config(record: Record, name: str) -> str:
-    return config_text(record.services[name])

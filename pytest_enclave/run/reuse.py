@@ -183,7 +183,8 @@ def _untrue(name: str, record: Record, implied: Status | None, fact: ServiceFact
         return f"service `{name}` is {fact.status.value}, not stopped"
     if implied is Status.RUNNING and fact.status is not Status.RUNNING and not _finished_job(name, record, fact):
         code = "" if fact.exit_code is None else f" (exit code {fact.exit_code})"
-        return f"service `{name}` is {fact.status.value}{code}, not running"
+        verb = "has" if fact.status is Status.EXITED else "is"
+        return f"service `{name}` {verb} {fact.status.value}{code}, not running"
     if name in record.services and fact.image not in record.images.values():
         return f"service `{name}` runs from another image than recorded"
     return ""

@@ -29,14 +29,14 @@ class EnclaveState:
     def configs(self) -> dict[str, ServiceConfig]:
         """The config of every service that the enclave plan leaves in place, by name."""
         live: dict[str, Struct] = {}
-        for record in self.journal.records.values():
+        for record in self.journal.snapshot():
             leave_behind(live, record, record.services)
         return {name: ServiceConfig.of(config) for name, config in live.items()}
 
     def values(self) -> dict[str, Mapping[str, Value]]:
         """Everything that executed instructions have produced, by producer; the latest one counts."""
         known: dict[str, Mapping[str, Value]] = {}
-        for record in self.journal.records.values():
+        for record in self.journal.snapshot():
             known |= record.values
         return known
 

@@ -5,7 +5,9 @@ New content goes into a new directory, so that services which mount the old one 
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -13,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from pytest_enclave.errors import ExecutionError
 from pytest_enclave.package.digest import digest_of
 
 
@@ -30,11 +33,16 @@ class ArtifactStore:
 
     def directory(self, name: str) -> Path:
         """The directory with the artifact's files. Raises KeyError for an unknown name."""
-        return self._root / f"{name}-{self._digests[name][:16]}"
+        return self._place(name, self._digests[name])
 
     def directories(self) -> Mapping[str, Path]:
         """Every artifact's directory, by name."""
-        return {name: self.directory(name) for name in self._digests}
+        return {name: self._place(name, digest) for name, digest in self._digests.copy().items()}
+
+    def _place(self, name: str, digest: str) -> Path:
+        """Names are any text: what cannot be in a file's name is left out, and a digest of it all tells them apart."""
+        readable = re.sub(r"[^a-zA-Z0-9]+", "-", name)[:40]
+        return self._root / f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}-{digest[:16]}"
 
     def store_path(self, name: str, source: Path) -> str:
         """Copy a file, under its own name, or a directory's content; symbolic links stay links."""
@@ -79,10 +87,12 @@ class ArtifactStore:
             _make_readable(scratch)
             digest, _ = digest_of(scratch, name)
             with self._lock:
-                target = self._root / f"{name}-{digest[:16]}"
+                target = self._place(name, digest)
                 if not target.exists():
                     scratch.rename(target)
                 self._digests[name] = digest
+        except OSError as error:
+            raise ExecutionError(f"files artifact `{name}` cannot be stored: {error.strerror or error}") from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return digest

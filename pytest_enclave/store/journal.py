@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -44,8 +44,13 @@ class Journal:
 
     @property
     def records(self) -> Mapping[int, Record]:
-        """All records by position, in order."""
+        """All records by position, in order; a view that changes with the journal, for the thread that writes it."""
         return MappingProxyType(self._records)
+
+    def snapshot(self) -> Sequence[Record]:
+        """All records as they are now, for any thread."""
+        with self._lock:
+            return tuple(self._records.values())
 
     def append(self, record: Record) -> None:
         """Add a record after all others."""

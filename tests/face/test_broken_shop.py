@@ -1,7 +1,7 @@
 """What users read when the example shop is broken, one way at a time, on a real engine: whole reports, word for word.
 
-`broken_shop/` holds the expected report of every package in `example_packages/shop/broken/`, with times, counts of tries
-and log stamps replaced by `N`. All of them run in one shared enclave, so the shop itself starts once.
+`broken_shop/` holds the expected report of every package in `example_packages/shop/broken/`, with times, counts of
+tries and log stamps replaced by `N`. All of them run in one shared enclave, so the shop itself starts once.
 """
 
 from __future__ import annotations

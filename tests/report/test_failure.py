@@ -348,3 +348,9 @@ def test_secrets_are_masked_in_source_and_message_and_carets_stay_in_place() -> 
     lines = str(render(error, secrets=secrets)).splitlines()
     assert lines[0] == "error[E300]: cannot log in with ••••"
     assert lines[3:5] == [' 1 | login("••••", to(api))', "   |                  ^^^"]
+
+
+def test_a_message_without_end_is_cut_unless_everything_is_wanted() -> None:
+    error = ExecutionError("x" * 300_000)
+    assert max(map(len, str(render(error)).splitlines())) < 500
+    assert len(str(render(error, verbose=True))) > 300_000

@@ -41,7 +41,7 @@ def reasons(lab: Laboratory, plan: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("action", "reason"),
     [
-        (Action.KILL, "service `a` is exited, not running"),
+        (Action.KILL, "service `a` has exited, not running"),
         (Action.STOP, "service `a` is stopped, not running"),
         (Action.PAUSE, "service `a` is paused, not running"),
         (Action.REMOVE, "service `a` is gone"),
@@ -71,7 +71,7 @@ def test_a_stopped_service_that_a_test_started_is_stopped_again(lab: Laboratory)
 
 @pytest.mark.parametrize(
     ("plan", "reason"),
-    [(STOP, "service `a` is running, not stopped"), (STOP + START, "service `a` is exited, not running")],
+    [(STOP, "service `a` is running, not stopped"), (STOP + START, "service `a` has exited, not running")],
 )
 def test_an_action_alone_is_repeated_where_it_does_not_hold_any_more(lab: Laboratory, plan: str, reason: str):
     lab.ok(A + plan)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_enclave.errors import ExecutionError
 from pytest_enclave.store.artifacts import ArtifactStore
 
 
@@ -92,6 +93,24 @@ def test_entries_that_would_leave_the_artifact_are_left_out(store: ArtifactStore
     assert content(store, "hostile") in ({"good": b"1"}, {"absolute": b"x", "good": b"1"})
     assert not (tmp_path / "outside").exists()
     assert not list(store.directory("hostile").rglob("passwd"))
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/absolute", "two words/ü", "x" * 300, "."])
+def test_whatever_a_name_is_its_files_stay_inside(store: ArtifactStore, tmp_path: Path, name: str):
+    store.store_files(name, {"a": b"1"})
+    assert content(store, name) == {"a": b"1"}
+    assert store.directory(name).resolve().parent == (tmp_path / "artifacts").resolve()
+
+
+def test_names_that_look_alike_as_file_names_are_told_apart(store: ArtifactStore):
+    store.store_files("a b", {"f": b"1"})
+    store.store_files("a/b", {"f": b"2"})
+    assert (content(store, "a b"), content(store, "a/b")) == ({"f": b"1"}, {"f": b"2"})
+
+
+def test_files_that_the_disk_refuses_are_an_error_of_the_run(store: ArtifactStore):
+    with pytest.raises(ExecutionError, match="files artifact `f` cannot be stored: File name too long"):
+        store.store_files("f", {"x" * 300: b"1"})
 
 
 def test_every_user_may_read_what_is_stored(store: ArtifactStore, tmp_path: Path):
