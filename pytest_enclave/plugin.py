@@ -42,17 +42,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """One line: which engine, where, and why that one; only where enclaves are in sight."""
+    """One line: which engine, where, and why that one; only where packages are in sight."""
     session = config.stash[SESSION]
     named = session.settings.package or any(
         nearest_package((config.invocation_params.dir / argument.split("::")[0]).resolve(), config.rootpath)
         for argument in config.args
     )
-    if not named or session.settings.plan or config.get_verbosity() < 0:
-        return None
-    from pytest_enclave.face.header import header_line
+    return session.introduce() if named else None
 
-    return header_line(session.settings.engine, session.probe)
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
+    """The same line, where only the tests tell that enclaves are needed: by a marker, or far below."""
+    from pytest_enclave.face.items import needs_enclave
+
+    return config.stash[SESSION].introduce() if any(map(needs_enclave, items)) else None
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> PackageFile | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from pytest_enclave.enclave.paths import anchored, located
 from pytest_enclave.enclave.service import Service
 from pytest_enclave.engine.protocol import Leak, LogLine
 from pytest_enclave.errors import EnclaveError
@@ -40,6 +41,7 @@ class Enclave:
         self._observers = observers
         self._lock = threading.RLock()
         self._request: Request | None = None
+        self._here: Path | None = None
         self._last_run: Run | None = None
 
     def __repr__(self) -> str:
@@ -82,7 +84,8 @@ class Enclave:
         """Run a package in this enclave: what is already there is reused, the rest is executed.
 
         Without a package the enclave's own is run, with its own arguments unless others are given; `main` is `run`
-        unless the enclave's own request names another. Raises the EnclaveError that ended the run.
+        unless the enclave's own request names another. Paths are relative to the file of the test that last asked for
+        the enclave. Raises the EnclaveError that ended the run.
         """
         __tracebackhide__ = True
         return self.execute(self._request_of(package, args, main))
@@ -90,8 +93,11 @@ class Enclave:
     def _request_of(
         self, package: PackageLike | None, args: Mapping[str, Value] | str | None, main: str | None
     ) -> Request:
+        __tracebackhide__ = True
+        here = self._here or Path()
+        args = anchored(args, here)
         if package is not None:
-            return Request.of(package, args, main or "run")
+            return Request.of(located(package, here), args, main or "run")
         if self._request is None:
             raise EnclaveError('this enclave has no package of its own: name one, as in `enclave.run("path")`')
         request = self._request
@@ -99,11 +105,15 @@ class Enclave:
             request = replace(request, arguments=Request.of(request.package, args).arguments)
         return request if main is None else replace(request, main=main)
 
-    def execute(self, request: Request) -> Run:
-        """Run a complete request. The first one becomes the enclave's own. Raises what ended the run."""
+    def execute(self, request: Request, here: Path | None = None) -> Run:
+        """Run a complete request. The first one becomes the enclave's own. Raises what ended the run.
+
+        `here` is what paths in later calls of `run` are relative to; at first that is the working directory.
+        """
         __tracebackhide__ = True
         with self._lock:
             self._request = self._request or request
+            self._here = here or self._here
             finished = run(
                 request,
                 self._state,
@@ -133,6 +143,7 @@ class Enclave:
     def close(self) -> Sequence[Leak]:
         """Remove everything; returns what could not be removed. May be called again."""
         self._observers.before_close(self)
-        leaks = self._state.site.close()
-        self._state.journal.close()
-        return leaks
+        try:
+            return self._state.site.close()
+        finally:
+            self._state.journal.close()

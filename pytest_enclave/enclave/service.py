@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from pytest_enclave.engine.protocol import Action, Clock, ExecResult, Site
+from pytest_enclave.engine.protocol import Action, Clock, DeadlineExceeded, ExecResult, NotReached, Site
+from pytest_enclave.errors import RecipeFailed, ServiceError
+from pytest_enclave.instructions.starting import awaited_ports
 from pytest_enclave.plan.service import PortSpec, ServiceConfig
 
 
@@ -65,22 +68,34 @@ class Service:
 
     @property
     def ports(self) -> Mapping[str, Port]:
-        """Its ports by id, reachable from the test process."""
+        """Its ports by id, reachable from the test process. Raises ServiceError where the service is gone."""
+        __tracebackhide__ = True
         return MappingProxyType({port_id: self._port(spec) for port_id, spec in self._config.ports.items()})
 
     def _port(self, spec: PortSpec) -> Port:
-        endpoint = self._site.dial(self._name, spec)
+        __tracebackhide__ = True
+        try:
+            endpoint = self._site.dial(self._name, spec)
+        except NotReached as error:
+            reason = f"port {spec.number} of service `{self._name}` cannot be reached: {error}"
+            raise ServiceError(reason, service=self._name) from None
         return Port(spec.number, spec.transport_protocol, spec.application_protocol, endpoint.host, endpoint.port)
 
     def exec(self, command: Sequence[str], *, timeout: float | None = None) -> ExecResult:
         """Run a command in it; `.code` and `.output` (stdout and stderr together). `timeout` in seconds.
 
-        Raises `engine.protocol.DeadlineExceeded` or `NotReached`.
+        Any exit code is a result. Raises RecipeFailed where there is none: the service does not run, or time ran out.
         """
-        if isinstance(command, str):
-            raise TypeError(f'a command is a list of arguments: exec(["/bin/sh", "-c", {command!r}])')
+        __tracebackhide__ = True
+        words = _checked(command)
         deadline = None if timeout is None else self._clock.now() + timeout
-        return self._site.exec(self._name, tuple(command), deadline)
+        try:
+            return self._site.exec(self._name, words, deadline)
+        except DeadlineExceeded:
+            reason = "no result in time" if timeout is None else f"no result within {timeout:g} s"
+        except NotReached as error:
+            reason = str(error)
+        raise RecipeFailed(f"`{shlex.join(words)}` in service `{self._name}`: {reason}", service=self._name)
 
     def logs(self, since: float | None = None) -> str:
         """What it has written, oldest line first; `since` in seconds since the epoch."""
@@ -108,8 +123,22 @@ class Service:
         self._site.act(self._name, Action.RESUME)
 
     def _await_ports(self) -> None:
-        deadline = self._clock.now() + max((spec.wait or 0.0 for spec in self._config.ports.values()), default=0.0)
-        waited = [spec for spec in self._config.ports.values() if spec.wait is not None]
+        waited = awaited_ports(self._config).values()
+        deadline = self._clock.now() + max((spec.wait or 0.0 for spec in waited), default=0.0)
         while self._clock.now() < deadline and not all(self._site.accepts(self._name, spec) for spec in waited):
             if self._site.pause(0.02, watching=self._name) is not None:
                 return
+
+
+def _checked(command: Sequence[str]) -> tuple[str, ...]:
+    """The command's words. Raises TypeError where it is not a list of strings, ValueError where it is empty."""
+    __tracebackhide__ = True
+    if isinstance(command, str):
+        raise TypeError(f'a command is a list of arguments: exec(["/bin/sh", "-c", {command!r}])')
+    words = tuple(command)
+    for word in words:
+        if not isinstance(word, str):
+            raise TypeError(f"a command is a list of strings: write {word!r} (type {type(word).__name__}) as one")
+    if not words:
+        raise ValueError('a command is a list of at least one argument, the program: exec(["true"])')
+    return words

@@ -21,7 +21,6 @@ from pathlib import Path
 from pytest_enclave.enclave.enclave import Enclave, Observers
 from pytest_enclave.engine.protocol import EnclaveId, Engine, Leak, Site
 from pytest_enclave.errors import EnclaveError, EngineUnavailable
-from pytest_enclave.package.package import Source
 from pytest_enclave.run.interpretation import Request
 from pytest_enclave.run.pipeline import Options, Tools
 from pytest_enclave.run.state import EnclaveState
@@ -31,11 +30,12 @@ from pytest_enclave.store.journal import Journal
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a test asks for: a request, and with whom it shares the enclave."""
+    """What a test asks for: a request, with whom it shares the enclave, and where the test's file is."""
 
     request: Request
     share: str | None = None
     isolate: bool = False
+    here: Path | None = None
 
     @property
     def key(self) -> str:
@@ -56,7 +56,7 @@ class Enclaves:
     """All enclaves of one session on one engine. Closing it removes every one of them.
 
     `expects_more` tells whether so many demands for fresh enclaves of the same package are still to come that it is
-    worth while to have the engine get ready for them.
+    worth while to have the engine get ready for them. `complaints` tells what went wrong when enclaves were closed.
     """
 
     engine: Engine
@@ -65,6 +65,7 @@ class Enclaves:
     observers: Observers
     reuse: bool = True
     expects_more: Callable[[Demand], bool] = lambda _: False
+    complaints: list[str] = field(default_factory=list)
     _services: dict[str, Sequence[str]] = field(default_factory=dict)
     _shared: dict[str, Enclave] = field(default_factory=dict)
     _failures: dict[tuple[str, str], Failure] = field(default_factory=dict)
@@ -93,7 +94,7 @@ class Enclaves:
         if not alone:
             self._raise_known_failure(demand, by)
         try:
-            enclave.execute(demand.request)
+            enclave.execute(demand.request, demand.here)
         except EnclaveError as error:
             error.enclave = enclave.name
             if not alone:
@@ -152,7 +153,7 @@ class Enclaves:
                 self._closing.append(self._closer.submit(self._close_one, enclave))
 
     def close(self) -> Sequence[Leak]:
-        """Remove every enclave, side by side; returns what could not be removed."""
+        """Remove every enclave, side by side; returns what could not be removed, and adds to `complaints`."""
         with self._lock:
             for enclave in list(self._open):
                 self.release(enclave)
@@ -163,8 +164,12 @@ class Enclaves:
         return leaks
 
     def _close_one(self, enclave: Enclave) -> Sequence[Leak]:
+        """Whatever goes wrong with one enclave, the others' leaks have to be told."""
         try:
             return enclave.close()
+        except Exception as error:
+            self.complaints.append(f"removing {enclave.name}: {type(error).__name__}: {error}")
+            return []
         finally:
             shutil.rmtree(self._directories[enclave.name], ignore_errors=True)
 
@@ -173,10 +178,9 @@ def _base_name(demand: Demand) -> str:
     """A readable beginning for an enclave's name, of letters that every engine takes."""
     if demand.share:
         base = demand.share
-    elif isinstance(demand.request.package, Source):
+    elif (path := demand.request.path) is None:
         base = "source"
     else:
-        path = Path(demand.request.package).resolve()
         base = (
             path.stem
             if path.suffix == ".star" and path.stem != "main"

@@ -41,6 +41,7 @@ class HttpClient:
         """
         from urllib3.exceptions import HTTPError
 
+        begun = time.monotonic()
         try:
             response = self._respond(endpoint, request, deadline)
             try:
@@ -49,8 +50,13 @@ class HttpClient:
                 response.release_conn()
         except (HTTPError, OSError) as error:
             if deadline is not None and time.monotonic() >= deadline:
-                raise DeadlineExceeded from error
+                raise _too_late(begun, deadline) from None
             raise NotReached(reason(error)) from error
+        except ValueError as error:
+            # What no client can send, such as a line break in a header; checked before, but texts are filled in later.
+            raise NotReached(f"the request cannot be sent: {_first_line(error)}") from None
+        if body is None:
+            raise _too_late(begun, deadline or begun)
         return HttpResponse(response.status, dict(response.headers), body)
 
     def close(self) -> None:
@@ -80,14 +86,22 @@ class HttpClient:
         return self._opened
 
 
-def _body(response: BaseHTTPResponse, deadline: float | None) -> bytes:
-    """The whole body; one that drips in is given up at the deadline."""
+def _too_late(begun: float, deadline: float) -> DeadlineExceeded:
+    return DeadlineExceeded(f"the answer took longer than {max(0.0, deadline - begun):.3g} s")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _body(response: BaseHTTPResponse, deadline: float | None) -> bytes | None:
+    """The whole body; None for one that drips in and is given up at the deadline."""
     chunks = []
     while chunk := response.read1(1 << 16):
         chunks.append(chunk)
         if deadline is not None and time.monotonic() >= deadline:
             response.close()
-            raise DeadlineExceeded
+            return None
     return b"".join(chunks)
 
 

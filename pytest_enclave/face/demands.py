@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_enclave.enclave.paths import anchored, located
+
 if TYPE_CHECKING:
     from pytest_enclave.enclave.sharing import Demand
     from pytest_enclave.face.options import Settings
@@ -47,14 +49,17 @@ def _merged(item: pytest.Item) -> dict[str, Any]:
                 f"{item.nodeid}: the marker enclave() takes no argument {unknown[0]!r}; it takes {', '.join(_KEYWORDS)}"
             )
         arguments = {**dict(zip(_KEYWORDS, marker.args, strict=False)), **marker.kwargs}
-        _check_types(item, arguments)
+        wrong = wrong_argument({name: value for name, value in arguments.items() if value is not None})
+        if wrong:
+            raise pytest.UsageError(f"{item.nodeid}: enclave{wrong}")
         merged |= arguments
     if merged.get("share") and merged.get("isolate"):
         raise pytest.UsageError(f"{item.nodeid}: a test cannot both share an enclave and be isolated from all others")
     return merged
 
 
-def _check_types(item: pytest.Item, arguments: Mapping[str, Any]) -> None:
+def wrong_argument(arguments: Mapping[str, Any]) -> str:
+    """`(main=3): main must be the name of a function`, for the first that is of a wrong type or empty; else nothing."""
     from pytest_enclave.package.package import Source
 
     wanted: dict[str, tuple[tuple[type, ...], str]] = {
@@ -67,8 +72,9 @@ def _check_types(item: pytest.Item, arguments: Mapping[str, Any]) -> None:
     for name, value in arguments.items():
         types, words = wanted[name]
         empty = value == "" and name != "args"
-        if value is not None and (empty or not isinstance(value, types)):
-            raise pytest.UsageError(f"{item.nodeid}: enclave({name}={value!r}): {name} must be {words}")
+        if empty or not isinstance(value, types):
+            return f"({name}={value!r}): {name} must be {words}"
+    return ""
 
 
 def demand_of(item: pytest.Item, settings: Settings) -> Demand:
@@ -93,19 +99,7 @@ def demand_of(item: pytest.Item, settings: Settings) -> Demand:
         )
     args = anchored(marked.get("args"), here)
     request = Request.of(package, settings.args if args is None else args, marked.get("main") or settings.main)
-    return Demand(request, marked.get("share"), bool(marked.get("isolate")))
-
-
-def located(package: PackageLike, here: Path) -> PackageLike:
-    """The package with its path made absolute; locators of other packages stay as they are."""
-    if isinstance(package, str) and package.startswith("github.com/"):
-        return package
-    return here / package if isinstance(package, (str, Path)) else package
-
-
-def anchored(args: Any, here: Path) -> Any:
-    """The arguments, where `@FILE` with its path made absolute."""
-    return f"@{here / args[1:]}" if isinstance(args, str) and args.startswith("@") else args
+    return Demand(request, marked.get("share"), bool(marked.get("isolate")), here)
 
 
 def nearest_package(directory: Path, root: Path) -> Path | None:

@@ -67,13 +67,21 @@ def explain(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestRe
     ours = error if isinstance(error, EnclaveError) else None
     told = ours is not None and ours.reported_by not in ("", item.nodeid)
     if ours is not None:
-        _show(item, ours, report, again=told)
+        if not _met_by_hand(ours):
+            _show(item, ours, report, again=told)
         if report.when == "setup" and isinstance(ours, AssertionError):
             report.when = "call"
     if report.failed:
         if ours is not None and not told:
             ours.reported_by = item.nodeid
         _attach(item, ours, report, again=told)
+
+
+def _met_by_hand(error: EnclaveError) -> bool:
+    """Whether it is about something that a test did to a service: its own line tells more than any package's."""
+    from pytest_enclave.errors import ExecutionError
+
+    return isinstance(error, ExecutionError) and error.instruction is None
 
 
 def restore(report: pytest.TestReport) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_enclave.face.demands import demand_of, located
+from pytest_enclave.enclave.paths import anchored, located
+from pytest_enclave.face.demands import demand_of, wrong_argument
 from pytest_enclave.face.session import SESSION, EnclaveSession
 
 if TYPE_CHECKING:
@@ -34,9 +35,11 @@ def enclave(request: pytest.FixtureRequest) -> Enclave:
 def enclave_factory(request: pytest.FixtureRequest) -> EnclaveFactory:
     """Make enclaves by hand: `enclave_factory(package, args=None, *, main="run", share=None, isolate=False)`.
 
-    `package` is a path (relative to the running test's file), or `Source("…")` with the text of a package. Enclaves are
+    `package` is a path, or `Source("…")` with the text of a package; `args` a dict, JSON or YAML text, or `@FILE`. Both
+    paths are relative to the file of the test that is running, wherever the fixture is that calls this. Enclaves are
     shared as with the marker, and live until the session ends. `simulate=Script()…` runs the package on a simulated
-    engine with scripted services and virtual time.
+    engine of its own, with scripted services and virtual time. Raises the EnclaveError that ended the run; TypeError
+    and ValueError for arguments that the marker would not take either.
     """
     return _factory(request.config.stash[SESSION])
 
@@ -55,8 +58,28 @@ def _factory(session: EnclaveSession) -> EnclaveFactory:
         from pytest_enclave.enclave.sharing import Demand
         from pytest_enclave.run.interpretation import Request
 
+        _check(package, args, main, share, isolate, simulate)
         here = session.item.path.parent if session.item is not None else session.config.invocation_params.dir
-        demand = Demand(Request.of(located(package, here), args, main), share, isolate)
+        demand = Demand(Request.of(located(package, here), anchored(args, here), main), share, isolate, here)
         return session.obtain(demand, simulate)
 
     return make
+
+
+def _check(package: object, args: object, main: object, share: object, isolate: object, simulate: object) -> None:
+    """Raise TypeError or ValueError for arguments that do not do."""
+    __tracebackhide__ = True
+    optional = {name: value for name, value in {"args": args, "share": share}.items() if value is not None}
+    wrong = wrong_argument({"package": package, "main": main, "isolate": isolate, **optional})
+    if wrong:
+        empty = "" in (package, main, share)
+        raise (ValueError if empty else TypeError)(f"enclave_factory{wrong}")
+    if share is not None and isolate:
+        raise ValueError(
+            f"enclave_factory(share={share!r}, isolate=True): an enclave cannot be both shared and isolated"
+        )
+    if simulate is not None:
+        from pytest_enclave import Script
+
+        if not isinstance(simulate, Script):
+            raise TypeError(f"enclave_factory(simulate={simulate!r}): simulate must be a Script")

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 def header_line(engine: str, probe: Callable[[], Probe]) -> str:
-    """`enclave: docker 28.2 at unix:///run/docker.sock (default socket)`, or why no engine answers."""
+    """`enclave: docker 28.2 at unix:///run/docker.sock (default socket)`, or why no engine answers.
+
+    `enclave: simulated engine (no services, virtual time)` where nothing real runs.
+    """
     from pytest_enclave.errors import EngineUnavailable
 
     name = "docker" if engine == "auto" else engine
@@ -18,5 +21,7 @@ def header_line(engine: str, probe: Callable[[], Probe]) -> str:
         found = probe()
     except EngineUnavailable as error:
         return f"enclave: no engine — {error.message}"
+    if name == "simulated":
+        return f"enclave: simulated engine ({found.endpoint})"
     version = f" {found.version}" if found.version else ""
     return f"enclave: {name}{version} at {found.endpoint} ({found.why})"

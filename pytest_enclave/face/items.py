@@ -64,3 +64,8 @@ class PackageItem(pytest.Item):
     def reportinfo(self) -> tuple[Path, int, str]:
         """The package's file."""
         return self.path, 0, f"{self.path.parent.name}: run"
+
+
+def needs_enclave(item: pytest.Item) -> bool:
+    """Whether the test asks for an enclave by itself."""
+    return isinstance(item, PackageItem) or "enclave" in getattr(item, "fixturenames", ())

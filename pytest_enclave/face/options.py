@@ -45,7 +45,7 @@ OPTIONS = (
     Option("timeout", "seconds that a whole run may take, 0 for no limit (default: 0)", "0", metavar="SECONDS"),
     Option("interpret_timeout", "seconds that interpreting may take (default: 60)", "60", metavar="SECONDS"),
     Option("unavailable", "what becomes of tests where no engine answers (default: fail)", "fail", ("fail", "skip")),
-    Option("no_cache", "reuse nothing: every test gets a new enclave, every instruction runs", is_flag=True),
+    Option("no_cache", "share nothing: every test gets a new enclave", is_flag=True),
     Option("plan", "print the plan of every package that the selected tests need, and start nothing", is_flag=True),
 )
 
@@ -126,8 +126,8 @@ def _args(config: pytest.Config) -> dict[str, Any] | None:
     given, base = _placed(config, "enclave_args")
     if not given:
         return None
+    from pytest_enclave.enclave.paths import anchored
     from pytest_enclave.errors import PackageError
-    from pytest_enclave.face.demands import anchored
     from pytest_enclave.package.arguments import parse_arguments
 
     try:

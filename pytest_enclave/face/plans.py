@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pytest_enclave.face.demands import demand_of
-from pytest_enclave.face.items import PackageItem
+from pytest_enclave.face.items import needs_enclave
 from pytest_enclave.face.session import EnclaveSession
 from pytest_enclave.package.package import Source
 from pytest_enclave.run.interpretation import Request
@@ -43,8 +43,3 @@ def _title(request: Request) -> str:
     package = request.package.name if isinstance(request.package, Source) else request.package
     arguments = f" with {json.dumps(request.arguments)}" if request.arguments else ""
     return f"plan of {package}{arguments}"
-
-
-def needs_enclave(item: pytest.Item) -> bool:
-    """Whether the test asks for an enclave by itself."""
-    return isinstance(item, PackageItem) or "enclave" in getattr(item, "fixturenames", ())

@@ -41,6 +41,7 @@ class EnclaveSession:
         self.workers: dict[str, list[str]] = {}
         self.signals = Signals()
         self.telling = Telling(config)
+        self._introduced = False
         self._tools: Tools | None = None
         self._jq: JqProcess | None = None
         self._enclaves: Enclaves | None = None
@@ -49,6 +50,15 @@ class EnclaveSession:
         self._began: dict[int, float] = {}
 
     # what is there to run on
+
+    def introduce(self) -> str | None:
+        """The line that tells the engine, once; none with `-q`, nor where nothing is going to run."""
+        if self._introduced or self.settings.plan or self.config.get_verbosity() < 0:
+            return None
+        from pytest_enclave.face.header import header_line
+
+        self._introduced = True
+        return header_line(self.settings.engine, self.probe)
 
     def choice(self) -> EngineChoice:
         """The engine that the options ask for."""
@@ -207,6 +217,7 @@ class EnclaveSession:
         with self.signals.held():
             for enclaves in (*self._simulated, *([self._enclaves] if self._enclaves else [])):
                 self.leaks += enclaves.close()
+                self.complaints += enclaves.complaints
             self._enclaves, self._simulated = None, []
             for engine in self._engines:
                 self.leaks += engine.close()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def summarise(reporter: pytest.TerminalReporter, session: EnclaveSession) -> None:
     """Sections where something went wrong; one line otherwise, and none with `-q`."""
     if session.complaints:
-        reporter.section("enclave: teardown hooks failed", red=True)
+        reporter.section("enclave: teardown failed", red=True)
         _write(reporter, session.complaints)
     if session.leaks:
         reporter.section(leak_title(session.leaks), red=True)

@@ -34,10 +34,11 @@ class BodyError(ExtractionError):
 
 
 class NoResultError(ExtractionError):
-    """No output other than null. `reason` is jq's error if there was one, else empty."""
+    """No output other than null. `told` is Kurtosis' text, `reason` jq's error if there was one, else empty."""
 
     def __init__(self, query: str, body: str, reason: str = "") -> None:
-        super().__init__(f"No field '{query}' was found on input '{body}'")
+        self.told = f"No field '{query}' was found on input '{body}'"
+        super().__init__(f"{self.told} ({_first_line(reason)})" if reason else self.told)
         self.reason = reason
 
 

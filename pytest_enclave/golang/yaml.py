@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_enclave.golang import json_text
 from pytest_enclave.golang.floats import format_float
-from pytest_enclave.golang.yaml_nodes import PLAIN, YamlError, first_node
+from pytest_enclave.golang.yaml_nodes import PLAIN, YamlError, first_node, second_document
 from pytest_enclave.golang.yaml_scalars import scalar
 from pytest_enclave.golang.yaml_strict import Position, Problem, StrictDocument, StrictYamlError, load_strict
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Position", "Problem", "StrictDocument", "StrictYamlError", "YamlError", "args_json", "load_strict", "loads_args",
+    "second_document",
 ]  # fmt: skip
 
 MAX_ALIASED_NODES = 100_000
@@ -29,23 +30,27 @@ MAX_ALIASED_NODES = 100_000
 def loads_args(text: str) -> object:
     """The value of an argument text: None, bool, int, float, str, list, or dict with string keys.
 
-    A number with a point or exponent in the JSON is a float, any other an int. Raises `YamlError`.
+    A number with a point or exponent in the JSON is a float, any other an int. Raises `YamlError`, also for a key
+    that is there twice, of which Kurtosis takes the last without a word.
     """
     try:
-        return json_text.loads(args_json(text), _number)
+        return json_text.loads(args_json(text, repeated_keys=False), _number)
     except json_text.JsonError as error:
         raise YamlError(str(error)) from error
 
 
-def args_json(text: str) -> str:
-    """The JSON text for an argument text; a valid JSON text comes back unchanged. Raises `YamlError`."""
+def args_json(text: str, *, repeated_keys: bool = True) -> str:
+    """The JSON text for an argument text; a valid JSON text comes back unchanged. Raises `YamlError`.
+
+    Of a key that is there twice in YAML the last one counts, unless `repeated_keys` says that this is an error.
+    """
     try:
         json_text.loads(text, str)
         return text
     except json_text.JsonError:
         pass
     node = first_node(text)
-    value = None if node is None else _Builder().build(node)
+    value = None if node is None else _Builder(repeated_keys).build(node)
     try:
         return json_text.dumps(value)
     except json_text.JsonError as error:
@@ -66,7 +71,8 @@ def _number(text: str) -> int | float:
 class _Builder:
     """Nodes → plain values, counting what aliases repeat."""
 
-    def __init__(self) -> None:
+    def __init__(self, repeated_keys: bool) -> None:
+        self._repeated_keys = repeated_keys
         self._seen: set[int] = set()
         self._open: set[int] = set()
         self._aliased = 0
@@ -97,11 +103,15 @@ class _Builder:
 
     def _mapping(self, node: yaml.Node, inside_alias: bool) -> dict[str, object]:
         result: dict[str, object] = {}
+        own: set[str] = set()
         for key, content in node.value:
             if _is_merge(key):
                 self._merge(result, content, inside_alias)
             else:
                 name = _key(self.build(key, inside_alias))
+                if name in own and not self._repeated_keys:
+                    raise YamlError(f"yaml: line {key.start_mark.line + 1}: the key `{name}` is there twice")
+                own.add(name)
                 result[name] = self.build(content, inside_alias)
         return result
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import yaml
 
-__all__ = ["PLAIN", "YamlError", "first_node"]
+__all__ = ["PLAIN", "YamlError", "first_node", "second_document"]
 
 PLAIN = "plain"
 """The tag of a scalar that stands there without quotes or a tag of its own."""
@@ -41,6 +41,24 @@ def first_node(text: str) -> yaml.Node | None:
         raise YamlError(f"yaml: {error}") from error
     finally:
         loader.dispose()
+
+
+def second_document(text: str) -> int | None:
+    """The line, from 1, on which a second document begins; None where there is none. What is no YAML has none."""
+    if "\n---" not in text and "\n..." not in text:
+        return None
+    import yaml
+
+    begun = 0
+    try:
+        event: Any
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            begun += isinstance(event, yaml.DocumentStartEvent)
+            if begun == 2:
+                return int(event.start_mark.line) + 1
+    except yaml.YAMLError:
+        pass
+    return None
 
 
 def _loader_class() -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pytest_enclave.errors import Problem
 from pytest_enclave.instructions.protocol import Context, Defaults, Result
-from pytest_enclave.instructions.service_checks import config_problems
+from pytest_enclave.instructions.service_checks import config_problems, is_known_later
 from pytest_enclave.instructions.service_object import config_text, service_object, service_values
 from pytest_enclave.instructions.starting import start_services
 from pytest_enclave.plan import checks
@@ -55,11 +55,12 @@ class AddService(Defaults):
 
 def footprint_of(configs: Mapping[str, Struct]) -> Footprint:
     """The footprint of an instruction that makes these services."""
+    images = (config.fields["image"] for config in configs.values())
     return Footprint(
         Replay.REPLACE,
         services={name: config_text(config) for name, config in configs.items()},
         mounts={name: frozenset(config.get("files", {}).values()) for name, config in configs.items()},
-        images=frozenset(config.fields["image"] for config in configs.values()),
+        images=frozenset(image for image in images if not is_known_later(image)),
     )
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_enclave.engine.protocol import Exit
-from pytest_enclave.errors import Attempt, RecipeFailed, ServiceExited, WaitTimedOut
+from pytest_enclave.errors import Attempt, ServiceExited, WaitTimedOut
 from pytest_enclave.instructions.protocol import Context
-from pytest_enclave.instructions.recipe import carry_out, describe, describe_recipe
+from pytest_enclave.instructions.recipe import NoResult, describe, describe_recipe, once
 from pytest_enclave.plan.comparison import ComparisonError, holds
 from pytest_enclave.plan.events import Waiting
 from pytest_enclave.plan.recipes import Condition
-from pytest_enclave.plan.values import Value, to_repr, type_name
+from pytest_enclave.plan.values import Value, to_repr, to_short_repr, type_name
 
 LARGEST_DOUBLING = 3
 IN_FLIGHT_GRACE = 0.25
@@ -57,7 +57,7 @@ def wait_until(context: Context, service: str, condition: Condition) -> tuple[Ma
 
 def wanted(condition: Condition) -> str:
     """The comparison that must hold, as text."""
-    return f"{condition.field} {condition.assertion} {to_repr(condition.target)}"
+    return f"{condition.field} {condition.assertion} {to_short_repr(condition.target)}"
 
 
 def _try(
@@ -65,9 +65,9 @@ def _try(
 ) -> tuple[Mapping[str, Value] | None, str]:
     """One try: the fields where the condition holds, else None; and the outcome in one line."""
     try:
-        fields = carry_out(context, service, condition.recipe, deadline)
-    except RecipeFailed as error:
-        return None, error.message
+        fields = once(context, service, condition.recipe, deadline)
+    except NoResult as error:
+        return None, str(error)
     shown = describe(fields)
     if condition.field not in fields:
         return None, f"{shown} — the result has no `{condition.field}`, only " + ", ".join(f"`{f}`" for f in fields)

@@ -18,7 +18,7 @@ class Print(Defaults):
     """Prints a string raw, any other value as Starlark writes it."""
 
     name = "print"
-    parameters = (Parameter("msg", checks.ANY, required=True, substitution=Substitution.TEXT),)
+    parameters = (Parameter("msg", checks.PRINTABLE, required=True, substitution=Substitution.TEXT),)
 
     def footprint(self, call: Instruction) -> Footprint:
         """Depends on its resolved message alone."""

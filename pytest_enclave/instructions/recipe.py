@@ -25,35 +25,47 @@ def placeholders(recipe: Recipe, producer: str) -> dict[str, Value]:
     return {name: str(Future(producer, name)) for name in result_fields(recipe)}
 
 
+class NoResult(Exception):
+    """A recipe could not be carried out; the text is the reason in a few words."""
+
+
 def carry_out(context: Context, service: str, recipe: Recipe, deadline: float | None) -> Mapping[str, Value]:
     """Run the command or send the request, and extract; returns the result's fields.
 
-    `deadline` is a `Clock.now()`. Raises RecipeFailed, with the reason in a few words.
+    `deadline` is a `Clock.now()`. Raises RecipeFailed, which tells what was asked of which service, and the reason.
     """
+    try:
+        return once(context, service, recipe, deadline)
+    except NoResult as error:
+        raise RecipeFailed(f"{describe_recipe(service, recipe)}: {error}", service=service) from None
+
+
+def once(context: Context, service: str, recipe: Recipe, deadline: float | None) -> Mapping[str, Value]:
+    """As `carry_out`, for those who name service and recipe themselves. Raises NoResult."""
     try:
         if isinstance(recipe, ExecRecipe):
             done = context.site.exec(service, recipe.command, deadline)
             fields: dict[str, Value] = {"code": done.code, "output": done.output}
-            return fields | _extract(context, service, recipe, json.dumps(done.output))
+            return fields | _extract(context, recipe, json.dumps(done.output))
         body = recipe.body.encode() if recipe.body is not None else None
         request = HttpRequest(recipe.method, recipe.endpoint, recipe.headers, body)
         port = context.services[service].ports[recipe.port_id]
         response = context.site.request(service, port, request, deadline)
     except NotReached as error:
-        raise RecipeFailed(str(error), service=service) from None
+        raise NoResult(str(error)) from None
     except DeadlineExceeded:
-        raise RecipeFailed("no answer in time", service=service) from None
+        raise NoResult("no answer in time") from None
     text = response.body.decode("utf-8", "replace")
-    return {"code": response.code, "body": text} | _extract(context, service, recipe, text)
+    return {"code": response.code, "body": text} | _extract(context, recipe, text)
 
 
-def _extract(context: Context, service: str, recipe: Recipe, body: str) -> dict[str, Value]:
+def _extract(context: Context, recipe: Recipe, body: str) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for key, query in recipe.extract.items():
         try:
             found[f"extract.{key}"] = context.extract(query, body)
         except ExtractionError as error:
-            raise RecipeFailed(f"extract `{key}`: {error}", service=service) from None
+            raise NoResult(f"extract `{key}`: {error}") from None
     return found
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pytest_enclave.errors import Problem
+from pytest_enclave.plan.futures import find
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.recipes import HttpRecipe, Recipe
 from pytest_enclave.plan.service import PORT_NAME, SERVICE_NAME, PortSpec, ServiceConfig
+from pytest_enclave.plan.values import quote
 from pytest_enclave.plan.world import World
 
 
@@ -34,7 +37,7 @@ def unknown_service(call: Instruction, name: str, world: World) -> Problem | Non
         return None
     if name in world.removed:
         return problem(call, name, f"service `{name}` does not exist any more: it is removed at {world.removed[name]}")
-    if name.startswith("{{kurtosis:"):
+    if is_known_later(name):
         return problem(
             call, "", "the service name is a value known only after execution", "pass the service's `name` instead"
         )
@@ -96,7 +99,11 @@ def config_problems(call: Instruction, name: str, config: ServiceConfig, world: 
                 call, name, f"service `{name}` is already added at {known.added_at}", "give one of them another name"
             )
         )
+    found += _image_problems(call, name, config)
     found += _port_problems(call, name, config)
+    found += _mount_problems(call, name, config)
+    found += _process_problems(call, name, config)
+    found += _limit_problems(call, name, config)
     found += missing_artifacts(call, name, config.files.values(), world)
     found += _capacity_problems(call, name, config, world)
     ready = config.ready_conditions
@@ -110,6 +117,54 @@ def config_problems(call: Instruction, name: str, config: ServiceConfig, world: 
             )
         )
     return found
+
+
+def _image_problems(call: Instruction, name: str, config: ServiceConfig) -> Iterator[Problem]:
+    if is_known_later(config.image):
+        yield problem(call, name, "the image is a value known only after execution", "write the image's name")
+
+
+def is_known_later(text: str) -> bool:
+    """Whether there is a future reference in the text."""
+    return next(find(text), None) is not None
+
+
+def _mount_problems(call: Instruction, name: str, config: ServiceConfig) -> Iterator[Problem]:
+    """Artifacts are mounted at absolute paths, each at its own, and none at the root."""
+    taken: dict[str, str] = {}
+    for path in config.files:
+        normal = posixpath.normpath("/" + path.lstrip("/"))
+        if "\0" in path:
+            yield problem(call, name, f"the path {quote(path)} in `files` has a NUL character")
+        elif not path.startswith("/"):
+            yield problem(call, name, f"the path {quote(path)} in `files` is not absolute", f"write {quote(normal)}")
+        elif normal == "/":
+            yield problem(call, name, f"the path {quote(path)} in `files` is the root, where nothing can be mounted")
+        elif taken.setdefault(normal, path) != path:
+            yield problem(call, name, f"the paths {quote(taken[normal])} and {quote(path)} in `files` are the same")
+
+
+def _process_problems(call: Instruction, name: str, config: ServiceConfig) -> Iterator[Problem]:
+    """What no process can be started with: the kernel ends texts at NUL, and a variable's name at `=`."""
+    for variable, value in config.env_vars.items():
+        if not variable or "=" in variable or "\0" in variable:
+            remedy = "a name is not empty, and has no `=` and no NUL"
+            yield problem(call, name, f"{quote(variable)} in `env_vars` is no name of a variable", remedy)
+        if "\0" in value:
+            yield problem(call, name, f"the value of `{variable}` in `env_vars` has a NUL character")
+    for field, words in (("entrypoint", config.entrypoint), ("cmd", config.cmd)):
+        for index, word in enumerate(words):
+            if "\0" in word:
+                yield problem(call, name, f"`{field}[{index}]` has a NUL character")
+
+
+def _limit_problems(call: Instruction, name: str, config: ServiceConfig) -> Iterator[Problem]:
+    for what, unit, least, most in (
+        ("cpu", "millicores", config.min_cpu, config.max_cpu),
+        ("memory", "megabytes", config.min_memory, config.max_memory),
+    ):
+        if most is not None and least > most:
+            yield problem(call, name, f"min_{what} is {least} {unit}, more than max_{what}, which is {most}")
 
 
 def _port_problems(call: Instruction, name: str, config: ServiceConfig) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pytest_enclave.engine.protocol import Action, Address, ServiceSpec
-from pytest_enclave.errors import EnclaveError, ExecutionError, PortNeverOpened
+from pytest_enclave.errors import EnclaveError, ExecutionError, PortNeverOpened, ServiceExited
 from pytest_enclave.instructions.condition import exited, wait_until
 from pytest_enclave.instructions.protocol import Context
 from pytest_enclave.plan.events import Waiting
@@ -72,7 +72,11 @@ def _await_all(context: Context, configs: Mapping[str, ServiceConfig]) -> dict[s
         return None
 
     outcomes = context.clock.map(attempt, configs, max(context.parallelism, 1))
-    return {name: error for name, error in zip(configs, outcomes, strict=True) if error is not None}
+    told = {
+        name: error or _failed_at_once(context, name, configs[name])
+        for name, error in zip(configs, outcomes, strict=True)
+    }
+    return {name: error for name, error in told.items() if error is not None}
 
 
 def await_ready(context: Context, name: str, config: ServiceConfig) -> None:
@@ -80,16 +84,45 @@ def await_ready(context: Context, name: str, config: ServiceConfig) -> None:
 
     Raises PortNeverOpened, WaitTimedOut or ServiceExited.
     """
-    _await_ports(context, name, config.ports)
+    _await_ports(context, name, awaited_ports(config))
     if config.ready_conditions is not None:
         within = replace(context, services={**context.services, name: config})
         wait_until(within, name, config.ready_conditions)
+    failed = _failed_at_once(context, name, config)
+    if failed is not None:
+        raise failed
 
 
-def _await_ports(context: Context, name: str, ports: Mapping[str, PortSpec]) -> None:
+def _failed_at_once(context: Context, name: str, config: ServiceConfig) -> ServiceExited | None:
+    """The error for a service without anything to wait for that is known to have failed; exit code 0 is a finished job.
+
+    There is no pause to make sure, as all healthy services would pay for it; a batch asks once more when all are up.
+    """
+    if config.ready_conditions is not None or awaited_ports(config):
+        return None
+    ended = context.site.exit_of(name)
+    return None if ended is None or ended.code == 0 else exited(name, ended, "as soon as it was started")
+
+
+def awaited_ports(config: ServiceConfig) -> dict[str, PortSpec]:
+    """The ports with a wait, private and public ones, each number once; inside the enclave, where all engines see them.
+
+    A public port with the id of a private one is the way to it, so it is the private one's number that is awaited.
+    """
+    awaited: dict[str, PortSpec] = {}
+    numbers: set[tuple[int, str]] = set()
+    for port_id, port in (*config.ports.items(), *config.public_ports.items()):
+        inside = replace(config.ports.get(port_id, port), wait=port.wait)
+        number = (inside.number, inside.transport_protocol)
+        if inside.wait is not None and number not in numbers:
+            awaited[port_id] = inside
+            numbers.add(number)
+    return awaited
+
+
+def _await_ports(context: Context, name: str, waiting: Mapping[str, PortSpec]) -> None:
     clock, site = context.clock, context.site
     started = clock.now()
-    waiting = {port_id: port for port_id, port in ports.items() if port.wait is not None}
     pause = FIRST_PROBE_PAUSE
     told = False
     while True:

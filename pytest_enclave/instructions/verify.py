@@ -11,7 +11,7 @@ from pytest_enclave.plan.comparison import ASSERTIONS, MEMBERSHIPS, ComparisonEr
 from pytest_enclave.plan.footprint import Footprint, Replay
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.parameters import Parameter, Substitution
-from pytest_enclave.plan.values import Value, to_repr, type_name
+from pytest_enclave.plan.values import Value, to_short_repr, type_name
 
 TARGET = Parameter("target_value", checks.COMPARABLE, required=True, substitution=Substitution.TYPED)
 
@@ -20,7 +20,7 @@ def target_problems(arguments: Mapping[str, Value]) -> Mapping[str, str]:
     """IN and NOT_IN need something to look in."""
     assertion, target = arguments["assertion"], arguments["target_value"]
     if assertion in MEMBERSHIPS and not isinstance(target, (list, tuple, dict)):
-        return {"target_value": f"must be a list for `{assertion}`, not {to_repr(target)} ({type_name(target)})"}
+        return {"target_value": f"must be a list for `{assertion}`, not {to_short_repr(target)} ({type_name(target)})"}
     return {}
 
 
@@ -46,7 +46,7 @@ class Verify(Defaults):
     def execute(self, call: Instruction, context: Context) -> Result:
         """Compare."""
         value, assertion, target = (call.get(name) for name in ("value", "assertion", "target_value"))
-        claim = f"{to_repr(value)} {assertion} {to_repr(target)}"
+        claim = f"{to_short_repr(value)} {assertion} {to_short_repr(target)}"
         try:
             met = holds(value, assertion, target)
         except ComparisonError as error:

@@ -49,7 +49,11 @@ class Attempt:
         try:
             self._machine.evaluate(GENERATED, _call(module.name, called))
         except starlark.StarlarkError as error:
-            raise self._failure(error) from None
+            failure = self._failure(error)
+            if isinstance(failure, InterpretationError) and failure.location is None:
+                # It is about what the function was given or has returned, when none of its lines runs.
+                failure.location = module.definition_place(called.function)
+            raise failure from None
         recorder = self.recorder
         return Plan(
             instructions=tuple(recorder.instructions),

@@ -18,6 +18,9 @@ from pytest_enclave.source import Frame, Location
 _CALL = re.compile(r"^  \* (?P<file>.+):(?P<line>\d+), in (?P<function>.+)$", re.MULTILINE)
 _PLACE = re.compile(r"^ *--> (?P<file>.+):(?P<line>\d+):(?P<column>\d+)$", re.MULTILINE)
 _CANCELLED = "Evaluation cancelled"
+_OVERFLOW = "Starlark call stack overflow"
+
+TOO_DEEP = "the value contains itself or is nested too deeply"
 
 _REWORDED: Sequence[tuple[re.Pattern[str], str, str]] = [
     (
@@ -31,7 +34,7 @@ _REWORDED: Sequence[tuple[re.Pattern[str], str, str]] = [
         "iterate over a copy: `for x in list(things):`",
     ),
     (
-        re.compile(r"Starlark call stack overflow"),
+        re.compile(_OVERFLOW),
         "calls are nested too deeply",
         "Starlark has no recursion: loop over a list or a range instead",
     ),
@@ -139,6 +142,8 @@ def explain(diagnosis: Diagnosis, modules: Mapping[str, Module], instructions: S
     attribute = _ATTRIBUTE.fullmatch(diagnosis.message)
     if attribute:
         message, remedy = _no_attribute(attribute, diagnosis, modules, instructions)
+    if diagnosis.message == _OVERFLOW and diagnosis.calls and diagnosis.calls[-1].file not in modules:
+        message, remedy = TOO_DEEP, ""  # it was the border that walked the value
     place = stack[-1].location if stack else None
     if place is None and diagnosis.place and diagnosis.place[0] in modules:
         place = Location(diagnosis.place[0], diagnosis.place[1])

@@ -55,7 +55,7 @@ def entry(module: Module, main: str, arguments: Mapping[str, Value], title: str)
 
 def _missing(module: Module, main: str, title: str) -> InterpretationError:
     near = difflib.get_close_matches(main, module.names, 1)
-    wanted = f"write `def {main}(plan):` in it"
+    wanted = f"write `def {main}(plan):` in it" if main.isidentifier() else "a function's name is one word"
     return InterpretationError(
         f"{title} has no function `{main}` in {module.name}",
         location=Location(module.name),

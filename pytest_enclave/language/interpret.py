@@ -51,8 +51,8 @@ def interpret(
     main file cannot be read.
     """
     wanted: Wanted = {}
-    sources = Sources(package, resolve)
     stop = _Stop(cancelled, timeout)
+    sources = Sources(package, resolve, stop.check)
     try:
         while True:
             attempt = Attempt(sources, signatures, arguments, stop, wanted)
@@ -82,6 +82,11 @@ class _Stop:
         elif self._cancelled is not None and self._cancelled():
             self._reason = "interpretation was cancelled"
         return bool(self._reason)
+
+    def check(self) -> None:
+        """Raises InterpretationError where it is time to stop."""
+        if self():
+            raise InterpretationError(self._reason)
 
     def explain(self, error: EnclaveError) -> EnclaveError:
         """The error itself, or, where this check ended the evaluation, one that says so."""

@@ -7,7 +7,7 @@ import math
 import re
 
 from pytest_enclave.golang import json_text
-from pytest_enclave.plan.values import Struct, Value, quote, to_repr, type_name
+from pytest_enclave.plan.values import Opaque, Struct, Value, quote, to_repr, type_name, with_article
 
 
 def encode(value: Value) -> str:
@@ -26,10 +26,14 @@ def encode(value: Value) -> str:
         return quote(value)
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(encode, value)) + "]"
+    if isinstance(value, Opaque):
+        raise json_text.JsonError(f"json.encode: {value.text} ({value.kind}) has no JSON form")
     fields = dict(value.fields) if isinstance(value, Struct) else value
     for key in fields:
         if not isinstance(key, str):
-            raise json_text.JsonError(f"json.encode: the key {to_repr(key)} is a {type_name(key)}, not a string")
+            raise json_text.JsonError(
+                f"json.encode: the key {to_repr(key)} is {with_article(type_name(key))}, not a string"
+            )
     return "{" + ",".join(f"{encode(key)}:{encode(fields[key])}" for key in sorted(fields)) + "}"
 
 

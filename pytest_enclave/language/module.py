@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -50,15 +50,16 @@ class Module:
     imports: tuple[Import, ...]
 
     @classmethod
-    def of(cls, name: str, text: str, predeclared: Collection[str]) -> Module:
-        """Read a file's text.
+    def of(cls, name: str, text: str, predeclared: Collection[str], go_on: Callable[[], None] = lambda: None) -> Module:
+        """Read a file's text; `go_on` is called between the passes over it, and raises where it is time to stop.
 
         Raises InterpretationError with everything that static rules refuse, each in `problems`.
         """
         normalised = normalise(text)
         tree = parse(normalised, name)
         lines = Lines.of(normalised.text)
-        refuse(tree, lines, normalised, name, predeclared)
+        go_on()
+        refuse(tree, lines, normalised, name, predeclared, go_on)
         calls = _call_columns(tree, lines, normalised)
         return cls(
             name=name,
@@ -109,6 +110,11 @@ class Module:
         return next(
             (node for node in self._tree().root.body if isinstance(node, ast.FunctionDef) and node.name == name), None
         )
+
+    def definition_place(self, name: str) -> Location:
+        """Where a top-level function is defined; the file alone where it is not."""
+        function = self.function(name)
+        return self.place(function.lineno, function.col_offset + len("def ") + 1) if function else Location(self.name)
 
     def _tree(self) -> Tree:
         return parse(self.normalised, self.name)

@@ -13,6 +13,7 @@ from pytest_enclave.errors import InterpretationError, ScriptFailed
 from pytest_enclave.golang import duration
 from pytest_enclave.golang.json_text import JsonError
 from pytest_enclave.language import formatting, json_module, wire
+from pytest_enclave.language.diagnostics import TOO_DEEP
 from pytest_enclave.language.recorder import Recorder
 from pytest_enclave.plan.config_types import CONFIG_TYPES
 from pytest_enclave.plan.values import Struct, Value, to_repr, type_name
@@ -57,6 +58,7 @@ class Natives:
             "fail": self._fail,
             "refuse_print": _refuse_print,
             "refuse_now": _refuse_now,
+            "refuse_unsupported": _refuse_unsupported,
             "refuse_main": _refuse_main,
             "name_of": _name_of,
             "repr": lambda crossing: to_repr(self._recorder.decode(crossing)),
@@ -78,7 +80,7 @@ class Natives:
                 self.raised = InterpretationError(str(error))
                 raise
             except RecursionError as error:
-                self.raised = InterpretationError("the value is nested too deeply")
+                self.raised = InterpretationError(TOO_DEEP)
                 raise error
             except BaseException as error:
                 self.raised = error
@@ -90,7 +92,7 @@ class Natives:
         return wire.encode(value, self._recorder.handle_of)
 
     def _keep_output(self, crossing: str) -> None:
-        self.output = self._recorder.decode(crossing)
+        self.output = wire.shown(self._recorder.decode(crossing))
 
     def _locator(self, crossing: str, callee: str) -> str:
         value = self._recorder.decode(crossing)
@@ -124,6 +126,12 @@ def _refuse_now() -> NoReturn:
     raise InterpretationError(
         "`time.now()` is not available: a package must give the same plan every time",
         remedy='take the time when the plan runs: `plan.run_sh(run = "date +%s")`',
+    )
+
+
+def _refuse_unsupported(name: str) -> NoReturn:
+    raise InterpretationError(
+        f"`{name}` is not supported yet", remedy="pass the time as an argument, or work it out with `plan.run_sh`"
     )
 
 

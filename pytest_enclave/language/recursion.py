@@ -13,14 +13,14 @@ _REMEDY = "Starlark has no recursion: loop over a list or a range instead"
 
 
 def recursive(tree: Tree) -> Iterator[Mistake]:
-    """One call of each cycle among the file's functions."""
+    """One call of each circle of the file's functions that call each other."""
     functions = {node.name: node for node in tree.root.body if isinstance(node, ast.FunctionDef)}
     calls = {name: dict(_called(function, tree)) for name, function in functions.items()}
-    told: set[str] = set()
-    for name in functions:
-        cycle = _cycle_through(name, calls)
-        if cycle and not told.intersection(cycle):
-            told.update(cycle)
+    rank = {name: at for at, name in enumerate(functions)}
+    for circle in sorted(_circles(calls), key=lambda circle: min(map(rank.__getitem__, circle))):
+        name = min(circle, key=rank.__getitem__)
+        cycle = _cycle_through(name, circle, calls)
+        if cycle:
             following = cycle[1] if len(cycle) > 1 else name
             way = " → ".join(f"`{step}`" for step in (*cycle, name))
             message = f"`{name}` calls itself" + (f" ({way})" if len(cycle) > 1 else "")
@@ -45,15 +45,48 @@ def _called(function: ast.FunctionDef, tree: Tree) -> Iterator[tuple[str, ast.Ca
         pending += tree.children[node]
 
 
-def _cycle_through(start: str, calls: Mapping[str, Mapping[str, ast.Call]]) -> list[str]:
-    """The shortest way from a function back to itself, empty where there is none."""
-    ways, seen = [[start]], {start}
-    while ways:
-        way = ways.pop(0)
-        for name in calls[way[-1]]:
-            if name == start:
-                return way
-            if name in calls and name not in seen:
-                seen.add(name)
-                ways.append([*way, name])
+def _circles(calls: Mapping[str, Mapping[str, ast.Call]]) -> Iterator[frozenset[str]]:
+    """The groups of functions that all reach each other, each function in one: Tarjan's walk, without recursion."""
+    number: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    found: list[str] = []
+    grouped: set[str] = set()
+    for start in calls:
+        way = [] if start in number else [(start, iter(calls[start]))]
+        while way:
+            name, following = way[-1]
+            if name not in number:
+                number[name] = lowest[name] = len(number)
+                found.append(name)
+            callee = next((other for other in following if other in calls and other not in grouped), None)
+            if callee is None:
+                way.pop()
+                if way:
+                    lowest[way[-1][0]] = min(lowest[way[-1][0]], lowest[name])
+                if lowest[name] == number[name]:
+                    circle = {found.pop()}
+                    while name not in circle:
+                        circle.add(found.pop())
+                    grouped |= circle
+                    yield frozenset(circle)
+            elif callee in number:
+                lowest[name] = min(lowest[name], number[callee])
+            else:
+                way.append((callee, iter(calls[callee])))
+
+
+def _cycle_through(start: str, circle: frozenset[str], calls: Mapping[str, Mapping[str, ast.Call]]) -> list[str]:
+    """The shortest way from a function back to itself within its circle, empty where there is none."""
+    before: dict[str, str] = {}
+    reached = [start]
+    for name in reached:
+        for callee in calls[name]:
+            if callee == start:
+                way = [name]
+                while way[-1] != start:
+                    way.append(before[way[-1]])
+                return way[::-1]
+            if callee in circle and callee not in before:
+                before[callee] = name
+                reached.append(callee)
     return []

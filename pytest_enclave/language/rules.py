@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from pytest_enclave.errors import InterpretationError, Problem
-from pytest_enclave.language import grammar, recursion, scopes
+from pytest_enclave.language import grammar, recursion, results, scopes
 from pytest_enclave.language.columns import Lines
 from pytest_enclave.language.edits import Edited
 from pytest_enclave.language.tree import Tree
 from pytest_enclave.source import Location
 
 
-def refuse(tree: Tree, lines: Lines, source: Edited, name: str, predeclared: Collection[str]) -> None:
+def refuse(
+    tree: Tree, lines: Lines, source: Edited, name: str, predeclared: Collection[str], go_on: Callable[[], None]
+) -> None:
     """Check a file's tree; `lines` are those of the tree's own text, which `source` leads back to the user's.
 
+    `go_on` is called behind each rule, and raises where it is time to stop.
     Raises InterpretationError, with every mistake in `problems`, where there is any.
     """
     problems = []
-    for node, message, remedy in (
-        *grammar.mistakes(tree),
-        *scopes.undefined(tree, predeclared),
-        *scopes.rebound(tree),
-        *recursion.recursive(tree),
+    for mistakes in (
+        grammar.mistakes(tree),
+        scopes.undefined(tree, predeclared),
+        scopes.rebound(tree),
+        recursion.recursive(tree),
+        results.changed(tree),
     ):
-        line, column = lines.start(node)
-        problems.append(Problem(message, Location(name, line, source.column_before(line, column + 1)), remedy=remedy))
+        for node, message, remedy in mistakes:
+            line, column = lines.start(node)
+            place = Location(name, line, source.column_before(line, column + 1))
+            problems.append(Problem(message, place, remedy=remedy))
+        go_on()
     if problems:
         raise _error(sorted(problems, key=lambda problem: problem.location or Location(name)))
 

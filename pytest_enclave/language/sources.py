@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pytest_enclave.language.module import Module
 from pytest_enclave.language.predeclared import PREDECLARED
 from pytest_enclave.package.files import FileState, read_text
@@ -9,14 +11,18 @@ from pytest_enclave.package.package import Found, Package, Resolver
 
 
 class Sources:
-    """Reads a package's files. `states` are those of all files read, `texts` the Starlark among them by name."""
+    """Reads a package's files. `states` are those of all files read, `texts` the Starlark among them by name.
 
-    def __init__(self, package: Package, resolve: Resolver | None) -> None:
+    `go_on` is called between steps, and raises where no more are wanted.
+    """
+
+    def __init__(self, package: Package, resolve: Resolver | None, go_on: Callable[[], None]) -> None:
         self.package = package
         self.states: dict[str, FileState] = {}
         self.texts: dict[str, str] = {}
         self.modules: dict[str, Module] = {}
         self._resolve = resolve
+        self._go_on = go_on
         self._remember(package.manifest)
 
     def main(self) -> Module:
@@ -53,5 +59,5 @@ class Sources:
 
     def _module(self, name: str, text: str) -> Module:
         self.texts[name] = text
-        self.modules[name] = Module.of(name, text, PREDECLARED)
+        self.modules[name] = Module.of(name, text, PREDECLARED, self._go_on)
         return self.modules[name]

@@ -1,8 +1,8 @@
 """Values on their way between Starlark and Python.
 
 What JSON can hold goes as it is. Everything else goes as an object whose key `MARK`, a text no one writes, says what
-it is: `tuple` and `dict` (with keys that are not text) have `items`, `float` (NaN, infinities) and `text` (functions
-and the like, by their name) have `text`, `struct` has `fields`; `handle` is the number of a typed value, which is kept
+it is: `tuple` and `dict` (with keys that are not text) have `items`, `float` (NaN, infinities) and `opaque` (functions
+and the like, by name) have `text`, `struct` has `fields`; `handle` is the number of a typed value, which is kept
 on the Python side from the moment it was checked, so that nothing can change it and it crosses only once.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from pytest_enclave.plan.values import Struct, Value
+from pytest_enclave.plan.values import Opaque, Struct, Value, find_opaque
 
 MARK = "\x00"
 
@@ -43,7 +43,7 @@ class Decoder:
             case "float":
                 return float(found["text"])
             case _:
-                return found["text"]
+                return Opaque(found["kind"], found["text"])
 
 
 def _hashable(key: Value) -> Value:
@@ -68,4 +68,19 @@ def encode(value: Value, handle_of: Callable[[Struct], int]) -> Value:
         return {MARK: "tuple", "items": [encode(item, handle_of) for item in value]}
     if isinstance(value, float) and value - value != 0:
         return {MARK: "float", "text": str(value)}
-    return value
+    return value.text if isinstance(value, Opaque) else value
+
+
+def shown(value: Value) -> Value:
+    """The value with the names of functions and the like in their places: what may leave an interpretation."""
+    return _shown(value) if next(find_opaque(value), None) else value
+
+
+def _shown(value: Value) -> Value:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_shown(item) for item in value)
+    if isinstance(value, dict):
+        return {_shown(key): _shown(item) for key, item in value.items()}
+    if isinstance(value, Struct):
+        return Struct(value.kind, {name: _shown(item) for name, item in value.fields.items()})
+    return value.text if isinstance(value, Opaque) else value

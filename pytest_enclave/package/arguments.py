@@ -9,10 +9,13 @@ from pathlib import Path
 from pytest_enclave.errors import PackageError
 from pytest_enclave.golang.yaml import YamlError, loads_args
 from pytest_enclave.package.files import read_text
-from pytest_enclave.plan.values import Value
+from pytest_enclave.plan.values import Value, with_article
 from pytest_enclave.source import Location
 
 _LINE = re.compile(r"(?:yaml: )?line (\d+): ")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_HALF = "holds half of a surrogate pair, which is no character"
+_REMEDY = 'pass whole characters, for example `text.encode("utf-8", "replace").decode()`'
 _EXAMPLE = 'write an object, for example `{"replicas": 3}`'
 
 
@@ -28,7 +31,7 @@ def parse_arguments(value: object) -> dict[str, Value]:
         return {_key(key, "args"): _plain(item, f"args[{key!r}]") for key, item in value.items()}
     if not isinstance(value, str):
         raise PackageError(
-            f"arguments cannot be a {type(value).__name__}", remedy="pass a dict, or text in JSON or YAML"
+            f"arguments cannot be {with_article(type(value).__name__)}", remedy="pass a dict, or text in JSON or YAML"
         )
     if value.startswith("@"):
         path = Path(value[1:])
@@ -46,7 +49,7 @@ def _parse(text: str, shown: str) -> dict[str, Value]:
         line = _LINE.match(str(error))
         reason = _LINE.sub("", str(error), count=1).removeprefix("yaml: ")
         raise PackageError(
-            f"the arguments are neither JSON nor YAML: {reason}",
+            f"the arguments {'repeat a key' if 'is there twice' in reason else 'are neither JSON nor YAML'}: {reason}",
             location=Location(shown, int(line[1]) if line else 0),
             remedy=_EXAMPLE,
         ) from None
@@ -67,18 +70,27 @@ def _kind(value: object) -> str:
 def _key(key: object, where: str) -> str:
     if not isinstance(key, str):
         raise PackageError(f"{where} has the key {key!r}: keys must be strings", remedy=f"write {str(key)!r}")
+    if not _is_text(key):
+        raise PackageError(f"{where} has the key {key!r}, which {_HALF}", remedy=_REMEDY)
     return key
+
+
+def _is_text(value: str) -> bool:
+    return value.isascii() or not _SURROGATE.search(value)
 
 
 def _plain(value: object, where: str) -> Value:
     """A copy of plain data; anything else is refused, by its path."""
+    if isinstance(value, str) and not _is_text(value):
+        raise PackageError(f"{where} {_HALF}", remedy=_REMEDY)
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, Mapping):
         return {_key(key, where): _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    kind = with_article(type(value).__name__)
     raise PackageError(
-        f"{where} is a {type(value).__name__}: packages take None, bool, int, float, str, lists and dicts only",
+        f"{where} is {kind}: packages take None, bool, int, float, str, lists and dicts only",
         remedy="pass its text, for example `str(value)`",
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_enclave.errors import PackageError
-from pytest_enclave.golang.yaml import Problem, StrictDocument, StrictYamlError, YamlError, load_strict
+from pytest_enclave.golang.yaml import Problem, StrictDocument, StrictYamlError, YamlError, load_strict, second_document
 from pytest_enclave.package.files import FileState, read_text
 from pytest_enclave.package.locators import HOST
 from pytest_enclave.source import Location
@@ -52,6 +52,12 @@ def read(path: Path, shown: str = FILE) -> Manifest:
         reason = _LINE.sub("", str(error), count=1).removeprefix("yaml: ")
         place = Location(shown, int(line[1]) if line else 0)
         raise PackageError(f"not valid YAML: {reason}", location=place) from None
+    if second := second_document(text):
+        raise PackageError(
+            "a second YAML document begins here",
+            location=Location(shown, second),
+            remedy="keep one, without `---` after it",
+        )
     name = _package_name(document, shown)
     return Manifest(name, state, document.texts.get("description", ""), document.maps.get("replace", {}))
 

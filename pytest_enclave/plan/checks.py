@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_enclave.golang.duration import DurationError, parse
-from pytest_enclave.plan.values import Struct, Value, quote, to_repr, type_name
+from pytest_enclave.plan.values import Struct, Value, find_opaque, quote, to_repr, type_name, with_article
 
 Finding = tuple[str, str]
 
@@ -48,6 +48,18 @@ def simple(expected: str, accepts: Callable[[Value], bool]) -> Check:
     return check
 
 
+def _plain(expected: str, accepts: Callable[[Value], bool]) -> Check:
+    """A check that a predicate decides, of values without functions and the like anywhere inside."""
+
+    def find(value: Value) -> Iterator[Finding]:
+        if not accepts(value):
+            yield check.mismatch(value)
+        yield from ((path, check.mismatch(opaque)[1]) for path, opaque in find_opaque(value))
+
+    check = Check(expected, find)
+    return check
+
+
 def _is_int(value: Value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -78,8 +90,7 @@ def one_of(words: Sequence[str]) -> Check:
 
 def instance(*kinds: str) -> Check:
     """A value of one of the named types."""
-    article = "an" if kinds[0][0] in "AEIOU" else "a"
-    expected = f"{article} {kinds[0]}" if len(kinds) == 1 else "one of " + ", ".join(kinds)
+    expected = with_article(kinds[0]) if len(kinds) == 1 else "one of " + ", ".join(kinds)
     return simple(expected, lambda v: isinstance(v, Struct) and v.kind in kinds)
 
 
@@ -93,7 +104,8 @@ def list_of(item: Check, *, non_empty: bool = False) -> Check:
         for index, element in enumerate(value):
             yield from ((f"[{index}]{path}", reason) for path, reason in item(element))
 
-    check = Check(("a non-empty list of " if non_empty else "a list, each item ") + item.expected, find)
+    several = item.expected.removeprefix("an ").removeprefix("a ") + "s"
+    check = Check(f"a non-empty list of {several}" if non_empty else f"a list, each item {item.expected}", find)
     return check
 
 
@@ -123,17 +135,6 @@ def optional(check: Check) -> Check:
     return Check(f"None or {check.expected}", find)
 
 
-def any_of(first: Check, second: Check) -> Check:
-    """What either check accepts."""
-
-    def find(value: Value) -> Iterator[Finding]:
-        if all(next(iter(check(value)), None) is not None for check in (first, second)):
-            yield combined.mismatch(value)
-
-    combined = Check(f"{first.expected} or {second.expected}", find)
-    return combined
-
-
 def duration(*, positive: bool = False) -> Check:
     """Text in the form of Go's `time.Duration`, e.g. `500ms`, `1m30s`."""
 
@@ -156,7 +157,11 @@ def duration(*, positive: bool = False) -> Check:
 STRING = simple("a string", lambda v: isinstance(v, str))
 NON_EMPTY_STRING = simple("a non-empty string", lambda v: isinstance(v, str) and v != "")
 BOOL = simple("a bool", lambda v: isinstance(v, bool))
-ANY = simple("any value", lambda v: True)
-COMPARABLE = simple("a value that can be compared", lambda v: v is not None)
+PRINTABLE = simple("any value", lambda v: True)
+ANY = _plain("a value", lambda v: True)
+COMPARABLE = _plain("a value that can be compared", lambda v: v is not None)
 STRINGS = list_of(STRING)
+NON_EMPTY_STRINGS = list_of(STRING, non_empty=True)
 STRING_DICT = dict_of(STRING)
+HEADER_NAME = matching(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "the name of an HTTP header (RFC 9110)")
+HEADER_VALUE = matching(r"[^\0\r\n\u0100-\U0010ffff]*", "text in Latin-1 without line breaks or NUL")

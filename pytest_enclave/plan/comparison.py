@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 
-from pytest_enclave.plan.values import Struct, Value, to_repr, type_name
+from pytest_enclave.plan.values import Struct, Value, to_short_repr, type_name, with_article
 
 ORDERINGS: dict[str, Callable[[Value, Value], bool]] = {
     ">=": operator.ge,
@@ -44,8 +44,9 @@ def holds(value: Value, assertion: str, target: Value) -> bool:
     if assertion in MEMBERSHIPS:
         return _contains(target, value) == (assertion == "IN")
     if type_name(value) != type_name(target):
+        ours, theirs = (with_article(type_name(side)) for side in (value, target))
         raise ComparisonError(
-            f"{to_repr(value)} is {_a(type_name(value))} and {to_repr(target)} {_a(type_name(target))}: "
+            f"{to_short_repr(value)} is {ours} and {to_short_repr(target)} {theirs}: "
             "values of different types are never compared"
         )
     if assertion in ("==", "!="):
@@ -55,14 +56,12 @@ def holds(value: Value, assertion: str, target: Value) -> bool:
     try:
         return ORDERINGS[assertion](value, target)
     except TypeError:
-        raise ComparisonError(f"the items of {to_repr(value)} and {to_repr(target)} have no common order") from None
-
-
-def _a(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+        raise ComparisonError(
+            f"the items of {to_short_repr(value)} and {to_short_repr(target)} have no common order"
+        ) from None
 
 
 def _contains(container: Value, value: Value) -> bool:
     if not isinstance(container, (list, tuple, dict)):
-        raise ComparisonError(f"`IN` and `NOT_IN` need a list, not {to_repr(container)} ({type_name(container)})")
+        raise ComparisonError(f"`IN` and `NOT_IN` need a list, not {to_short_repr(container)} ({type_name(container)})")
     return any(equal(item, value) for item in container)

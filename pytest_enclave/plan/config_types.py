@@ -20,7 +20,7 @@ TRANSPORT_PROTOCOLS = ("TCP", "UDP", "SCTP")
 EXTRACT = Parameter("extract", checks.STRING_DICT)
 PORT_ID = Parameter("port_id", checks.NON_EMPTY_STRING, required=True)
 ENDPOINT = Parameter("endpoint", checks.STRING, required=True)
-HEADERS = Parameter("headers", checks.STRING_DICT)
+HEADERS = Parameter("headers", checks.dict_of(checks.HEADER_VALUE, key=checks.HEADER_NAME))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ CONFIG_TYPES: Mapping[str, ConfigType] = {
             Parameter("wait", checks.optional(checks.duration()), default="2m"),
             Parameter("url", checks.NON_EMPTY_STRING),
         ),
-        _type("ExecRecipe", Parameter("command", checks.STRINGS, required=True, substitution=_TEXT), EXTRACT),
+        _type("ExecRecipe", Parameter("command", checks.NON_EMPTY_STRINGS, required=True, substitution=_TEXT), EXTRACT),
         _type("GetHttpRequestRecipe", PORT_ID, ENDPOINT, EXTRACT, HEADERS),
         _type(
             "PostHttpRequestRecipe",

@@ -1,6 +1,6 @@
 """Starlark values as plain, immutable Python, and the canonical text of one.
 
-A value is None, bool, int, float, str, a list, a `tuple`, a dict with string keys, or a `Struct`.
+A value is None, bool, int, float, str, a list, a `tuple`, a dict with string keys, a `Struct`, or an `Opaque`.
 Lists and dicts are never changed after the language room has made them.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -30,9 +30,34 @@ class Struct:
         return self.fields.get(name, default)
 
 
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """What exists in Starlark only: a function, a range, `plan`. It can be shown, and is no value for anything else."""
+
+    kind: str
+    text: str
+
+
+def find_opaque(value: Value, path: str = "") -> Iterator[tuple[str, Opaque]]:
+    """Every opaque value inside a value, each with the path to it (`[2]`, `["a"]`, `.field`)."""
+    if isinstance(value, Opaque):
+        yield path, value
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from find_opaque(item, f"{path}[{index}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(key, Opaque):
+                yield f"{path} key {key.text}", key
+            yield from find_opaque(item, f"{path}[{to_repr(key)}]")
+    elif isinstance(value, Struct):
+        for name, item in value.fields.items():
+            yield from find_opaque(item, f"{path}.{name}")
+
+
 def type_name(value: Value) -> str:
     """What Starlark's `type()` calls the value (behaviour.md §1.4 compares these)."""
-    if isinstance(value, Struct):
+    if isinstance(value, (Struct, Opaque)):
         return value.kind
     names: dict[type, str] = {
         type(None): "NoneType",
@@ -45,6 +70,21 @@ def type_name(value: Value) -> str:
         dict: "dict",
     }
     return names[type(value)]
+
+
+def with_article(noun: str) -> str:
+    """The noun with its indefinite article."""
+    return f"{'an' if noun[:1] in tuple('aeiouAEIOU') else 'a'} {noun}"
+
+
+SHOWN = 200
+"""How many characters of a value a message shows."""
+
+
+def to_short_repr(value: Value) -> str:
+    """The value as `to_repr` writes it; of a long one the beginning, and how long it is."""
+    text = to_repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
 
 
 _QUOTE = json.JSONEncoder(ensure_ascii=False).encode
@@ -83,6 +123,8 @@ def to_repr(value: Value) -> str:
         return _float(value)
     if isinstance(value, str):
         return quote(value)
+    if isinstance(value, Opaque):
+        return value.text
     if isinstance(value, dict):
         return "{" + ", ".join(f"{to_repr(key)}: {to_repr(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Struct):

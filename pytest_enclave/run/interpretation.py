@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from pytest_enclave.errors import PackageError
 from pytest_enclave.instructions.registry import Registry
 from pytest_enclave.language.interpret import Interpretation, interpret
 from pytest_enclave.package.arguments import parse_arguments
@@ -21,6 +23,9 @@ from pytest_enclave.plan.values import Value
 PackageLike: TypeAlias = "str | Path | Source"
 """A package: the path of a directory or a `.star` file, or `Source("…")` with the text itself."""
 
+LONGEST_SHOWN = 80
+"""Characters that an error message shows of a path that cannot be one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -32,14 +37,46 @@ class Request:
 
     @classmethod
     def of(cls, package: PackageLike, args: Mapping[str, Value] | str | None = None, main: str = "run") -> Request:
-        """A request with its arguments parsed. Raises PackageError where they are no object."""
+        """A request with its arguments parsed.
+
+        Raises PackageError where they are no object, or where the package is no path that could be; TypeError where it
+        is neither a path nor a Source, or `main` is no text.
+        """
+        __tracebackhide__ = True
+        if not isinstance(package, (str, Path, Source)):
+            raise TypeError(f"a package is a path or a Source, not {package!r}")
+        if not isinstance(main, str):
+            raise TypeError(f"main is the name of a function, not {main!r}")
+        if not isinstance(package, Source):
+            _resolved(package)
         return cls(package, parse_arguments(args), main)
+
+    @property
+    def path(self) -> Path | None:
+        """The package's path with all symbolic links resolved, None for a Source; there may be nothing at it.
+
+        Raises PackageError where there cannot be anything.
+        """
+        return None if isinstance(self.package, Source) else _resolved(self.package)
 
     @property
     def key(self) -> str:
         """Equal for requests that ask for the same."""
-        package = self.package if isinstance(self.package, Source) else str(Path(self.package).resolve())
+        package = self.package if isinstance(self.package, Source) else str(self.path)
         return f"{package!r} {self.main} {json.dumps(self.arguments, sort_keys=True, default=repr)}"
+
+
+def _resolved(package: str | Path) -> Path:
+    try:
+        path = Path(package).resolve()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+    except (OSError, RuntimeError, ValueError) as error:
+        text = repr(str(package))[1:-1]
+        shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PackageError(f"there is no package at {shown}: {reason}") from None
+    return path
 
 
 class Interpretations:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 
@@ -96,6 +97,44 @@ def test_without_a_package_of_its_own_one_has_to_be_named(lab: Laboratory):
 def test_arguments_that_are_no_object_are_refused(enclave: Enclave):
     with pytest.raises(PackageError):
         enclave.run(args="[1, 2]")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"package": 3}, "a package is a path or a Source, not 3"),
+        ({"package": "x", "main": 3}, "main is the name of a function, not 3"),
+    ],
+)
+def test_what_is_no_package_is_refused(enclave: Enclave, arguments: dict[str, Any], text: str):
+    with pytest.raises(TypeError) as caught:
+        enclave.run(**arguments)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    ("package", "text"),
+    [
+        ("a\0b", "there is no package at a\\x00b: embedded null byte"),
+        ("long" * 1250, f"there is no package at {'long' * 20}…: File name too long"),
+    ],
+)
+def test_what_can_be_no_path_is_told_in_short(enclave: Enclave, package: str, text: str):
+    with pytest.raises(PackageError) as caught:
+        enclave.run(package)
+    assert str(caught.value) == text
+
+
+def test_paths_are_relative_to_the_file_of_the_test_that_asked_last(lab: Laboratory, tmp_path: Path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "it.star").write_text(f'def run(plan, size = 0):\n    return "{name} {{}}".format(size)\n')
+        (tmp_path / name / "args.yml").write_text(f"size: {4 if name == 'one' else 5}")
+    enclave = lab.enclave()
+    for name, output in (("one", "one 4"), ("two", "two 5")):
+        enclave.execute(Request.of(SHOP), tmp_path / name)
+        assert enclave.run("it.star", args="@args.yml").output == output
+        assert enclave.run().output["replicas"] == 1, "its own package is where it was"
 
 
 def test_observers_are_told_of_events_plans_runs_and_the_end(lab: Laboratory):

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from pytest_enclave.enclave.service import Port, Service
-from pytest_enclave.engine.protocol import DeadlineExceeded, ExecResult, NotReached
+from pytest_enclave.engine.protocol import ExecResult
 from pytest_enclave.engine.simulated.clock import EPOCH
 from pytest_enclave.engine.simulated.script import Script
+from pytest_enclave.errors import RecipeFailed, ServiceError
 from pytest_enclave.plan.facts import Status
 from tests.laboratory import Laboratory
 
@@ -24,7 +25,7 @@ PLAN = (
 def lab(laboratory: Callable[..., Laboratory]) -> Laboratory:
     """A service that opens its port late, and writes two lines."""
     script = Script().service("db", opens_after={"sql": 2.0}, logs=[(0.0, "starting"), (1.0, "ready")])
-    lab = laboratory(script.on_exec("db", ["slow"], ExecResult(0, ""), takes=10.0))
+    lab = laboratory(script.on_exec("db", ["slow", ...], ExecResult(0, ""), takes=10.0))
     lab.ok(PLAN)
     return lab
 
@@ -68,8 +69,11 @@ def test_commands_run_in_it(db: Service):
 
 def test_a_command_that_takes_too_long_is_given_up(lab: Laboratory, db: Service):
     before = lab.engine.clock.now()
-    with pytest.raises(DeadlineExceeded):
-        db.exec(["slow"], timeout=3.0)
+    with pytest.raises(RecipeFailed) as caught:
+        db.exec(["slow", "and easy"], timeout=3.0)
+    assert str(caught.value) == "`slow 'and easy'` in service `db`: no result within 3 s"
+    assert caught.value.service == "db"
+    assert caught.value.__context__ is None, "the engine's own exceptions are nobody's business"
     assert lab.engine.clock.now() == before + 3.0
 
 
@@ -77,6 +81,27 @@ def test_a_command_as_one_text_is_refused_with_the_way_to_write_it(db: Service):
     with pytest.raises(TypeError) as caught:
         db.exec("ls -l")  # type: ignore[arg-type]
     assert str(caught.value) == """a command is a list of arguments: exec(["/bin/sh", "-c", 'ls -l'])"""
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "text"),
+    [
+        (["sleep", 5], TypeError, "a command is a list of strings: write 5 (type int) as one"),
+        ([b"ls"], TypeError, "a command is a list of strings: write b'ls' (type bytes) as one"),
+        ([], ValueError, 'a command is a list of at least one argument, the program: exec(["true"])'),
+    ],
+)
+def test_what_is_no_command_is_refused(db: Service, command: list[str], kind: type[Exception], text: str):
+    with pytest.raises(kind) as caught:
+        db.exec(command)
+    assert str(caught.value) == text
+
+
+def test_one_that_is_gone_has_no_ports_to_reach(lab: Laboratory, db: Service):
+    lab.ok('plan.remove_service("db")')
+    with pytest.raises(ServiceError) as caught:
+        _ = db.ports
+    assert str(caught.value).startswith("port 80 of service `db` cannot be reached: ")
 
 
 def test_its_log_is_one_text_from_any_moment_on(db: Service):
@@ -87,8 +112,9 @@ def test_its_log_is_one_text_from_any_moment_on(db: Service):
 def test_it_stops_and_starts_and_is_waited_for(lab: Laboratory, db: Service):
     db.stop()
     assert lab.state.site.observe()["db"].status is Status.STOPPED
-    with pytest.raises(NotReached):
+    with pytest.raises(RecipeFailed) as caught:
         db.exec(["true"])
+    assert str(caught.value).startswith("`true` in service `db`: ")
     before = lab.engine.clock.now()
     db.start()
     assert lab.state.site.observe()["db"].status is Status.RUNNING

@@ -190,3 +190,18 @@ def test_the_engine_is_told_nothing_of_a_run_that_failed(tools: Tools):
         obtain(enclaves, demand(BAD, isolate=True))
     assert engine.prepared == []
     enclaves.close()
+
+
+def test_an_enclave_that_cannot_be_closed_hides_nothing_of_the_others(
+    enclaves: Enclaves, monkeypatch: pytest.MonkeyPatch
+):
+    bad, good = (obtain(enclaves, demand(isolate=True)) for _ in range(2))
+
+    def close() -> list[Leak]:
+        raise OSError("the engine went away")
+
+    monkeypatch.setattr(bad, "close", close)
+    assert list(enclaves.close()) == [LEAK]
+    assert enclaves.complaints == [f"removing {bad.name}: OSError: the engine went away"]
+    assert enclaves._closer._shutdown
+    assert good.last_run is not None

@@ -184,11 +184,19 @@ def test_exec_of_what_cannot_be_executed_gives_the_shells_codes(shared: Enclave,
     assert "OCI" not in result.output
 
 
+def assert_told(error: DeadlineExceeded) -> None:
+    """It says something, and drags no error of another library behind it."""
+    assert str(error)
+    assert error.__cause__ is None
+    assert error.__suppress_context__ or error.__context__ is None
+
+
 def test_exec_ends_at_its_deadline_and_so_does_the_command(engine: Engine, shared: Enclave):
     shared.up("slow")
     began = engine.clock.now()
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded) as caught:
         shared.site.exec("slow", ["sh", "-c", "echo some; sleep 4321; true"], began + 0.3)
+    assert_told(caught.value)
     assert engine.clock.now() - began < 1.5
     assert "4321" not in shared.sh("slow", "ps")
 
@@ -241,8 +249,9 @@ def test_a_request_ends_at_its_deadline(engine: Engine, shared: Enclave):
     shared.up("silent", PYTHON, cmd=("python3", "-c", mute), ports={"http": port})
     shared.wait_open("silent", port)
     began = engine.clock.now()
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded) as caught:
         shared.site.request("silent", port, GET, began + 0.3)
+    assert_told(caught.value)
     assert engine.clock.now() - began < 1.5
 
 

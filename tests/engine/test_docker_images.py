@@ -213,8 +213,8 @@ def test_always_uses_what_is_local_when_the_registry_fails_and_says_so(docker_en
             "has no such image, or does not let you see it",
         ),
         (
-            'Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io on 1.2.3.4:53: no such host',
-            "cannot be reached (registry-1.docker.io: no such host)",
+            'Get "https://registry.example/v2/": dial tcp: lookup registry.example on 1.2.3.4:53: no such host',
+            "cannot be reached (registry.example: no such host)",
         ),
         (
             'Get "https://r.example/v2/": x509: certificate signed by unknown authority',

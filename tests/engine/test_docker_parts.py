@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 from itertools import islice
 from pathlib import Path
 
-from pytest_enclave.engine.docker.limits import problems_of
+from pytest_enclave.engine.docker.limits import MEGABYTE, limits_of, problems_of
 from pytest_enclave.engine.docker.listening import listening_ports
 from pytest_enclave.engine.docker.logs import parse
 from pytest_enclave.engine.docker.pulling import names_no_registry
@@ -110,7 +110,21 @@ def test_limits_that_the_engine_cannot_keep_are_told():
     capacity = Capacity(2000, 1000)
     assert problems_of(spec(max_cpu=2000, max_memory=1000), capacity) == []
     (cpu,) = problems_of(spec(max_cpu=2001), capacity)
+    (tiny,) = problems_of(spec(max_cpu=9), capacity)
+    assert (tiny.severity, tiny.message) == (
+        "warning", "max_cpu is 9 millicores, but the engine takes no limit below 10: this is it",
+    )  # fmt: skip
     (much,) = problems_of(spec(max_memory=1001), capacity)
     (little,) = problems_of(spec(max_memory=5), capacity)
     (sctp,) = problems_of(spec(ports={"x": PortSpec(1, "SCTP")}), capacity)
     assert [it.severity for it in (cpu, much, little, sctp)] == ["warning", "warning", "error", "warning"]
+
+
+def test_limits_are_brought_to_what_the_engine_accepts():
+    capacity = Capacity(2000, 1000)
+    assert limits_of(spec(), capacity) == {}
+    assert limits_of(spec(max_cpu=1), capacity) == {"NanoCpus": 10_000_000}
+    assert limits_of(spec(max_cpu=2000), capacity) == {}
+    for megabytes, given in ((6, 6), (1000, 1000), (10**13, 1000)):
+        limit = given * MEGABYTE
+        assert limits_of(spec(max_memory=megabytes), capacity) == {"Memory": limit, "MemorySwap": limit}

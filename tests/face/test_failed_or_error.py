@@ -198,3 +198,25 @@ def test_a_run_that_takes_too_long_is_an_error(
     result = run("--enclave-timeout=2")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["error*the run took longer than 2 s*"])
+
+
+def test_what_a_test_does_to_a_service_in_vain_is_told_at_its_own_line(
+    pytester: pytest.Pytester, package: WritePackage, run: RunPytest
+) -> None:
+    package(".", 'plan.add_service(name = "db", config = ServiceConfig(image = "db:1"))')
+    pytester.makepyfile(
+        test_it="""
+        def test_it(enclave):
+            enclave.services["db"].stop()
+            enclave.services["db"].exec(["pg_dump", "--all"], timeout=1)
+        """
+    )
+    result = run("test_it.py")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            '>       enclave.services["db"].exec(["pg_dump", "--all"], timeout=1)',
+            "E       pytest_enclave.errors.RecipeFailed: `pg_dump --all` in service `db`: *",
+            "test_it.py:3: RecipeFailed",
+        ]
+    )

@@ -221,7 +221,7 @@ def test_a_teardown_hook_that_raises_is_told_and_fails_the_session(
     result = run("test_it.py")
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*enclave: teardown hooks failed*", "pytest_enclave_teardown for *: OSError: no dump"])
+    result.stdout.fnmatch_lines(["*enclave: teardown failed*", "pytest_enclave_teardown for *: OSError: no dump"])
 
 
 def test_leaks_are_told_in_a_section_of_their_own(
@@ -243,3 +243,20 @@ def test_leaks_are_told_in_a_section_of_their_own(
     result.stdout.fnmatch_lines(
         ["*= enclave: 1 leaked resource =*", "network  net-1  has endpoints", "remove with:  remove net-1"]
     )
+
+
+def test_an_enclave_that_cannot_be_removed_for_an_unknown_reason_is_told_and_fails_the_session(
+    pytester: pytest.Pytester, package: WritePackage, run: RunPytest
+) -> None:
+    package()
+    pytester.makepyfile(
+        test_it="""
+        def test_it(enclave):
+            def close():
+                raise OSError("no such device")
+            enclave.close = close
+        """
+    )
+    result = run("test_it.py")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*enclave: teardown failed*", "removing *: OSError: no such device"])

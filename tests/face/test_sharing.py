@@ -221,3 +221,64 @@ def test_a_test_runs_more_in_its_enclave_and_its_report_tells_so(
     result = run("-rP")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*Captured enclave setup*", "*n is 0", "*Captured enclave call*", "*n is 2"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "text"),
+    [
+        ("None", "TypeError", "enclave_factory(package=None): package must be a path or a Source"),
+        ("3", "TypeError", "enclave_factory(package=3): package must be a path or a Source"),
+        ("''", "ValueError", "enclave_factory(package=''): package must be a path or a Source"),
+        ("'.', [1]", "TypeError", "enclave_factory(args=[1]): args must be a dict, or JSON or YAML text"),
+        ("'.', main=3", "TypeError", "enclave_factory(main=3): main must be the name of a function"),
+        ("'.', share=3", "TypeError", "enclave_factory(share=3): share must be a name"),
+        ("'.', share=''", "ValueError", "enclave_factory(share=''): share must be a name"),
+        ("'.', isolate='fork'", "TypeError", "enclave_factory(isolate='fork'): isolate must be True or False"),
+        ("'.', simulate=3", "TypeError", "enclave_factory(simulate=3): simulate must be a Script"),
+        (
+            "'.', share='a', isolate=True",
+            "ValueError",
+            "enclave_factory(share='a', isolate=True): an enclave cannot be both shared and isolated",
+        ),
+    ],
+)
+def test_the_factory_refuses_what_the_marker_refuses(
+    pytester: pytest.Pytester, run: RunPytest, arguments: str, kind: str, text: str
+) -> None:
+    pytester.makepyfile(f"def test_it(enclave_factory):\n    enclave_factory({arguments})")
+    result = run()
+    result.assert_outcomes(failed=1)
+    assert f"E       {kind}: {text}" in result.outlines
+
+
+def test_paths_in_python_are_relative_to_the_file_of_the_running_test(
+    pytester: pytest.Pytester, package: WritePackage, run: RunPytest
+) -> None:
+    for directory, size in (("one", 1), ("two", 2)):
+        package(f"{directory}/shop", f'return "{directory} {{}}".format(size)', parameters="size = 0")
+        (pytester.path / directory / "args.yml").write_text(f"size: {size}")
+        pytester.makepyfile(
+            **{
+                f"{directory}/test_{directory}": f"""
+                def test_factory(enclave_factory):
+                    assert enclave_factory("shop", "@args.yml").output == "{directory} {size}"
+
+                def test_fixture_of_a_conftest(make):
+                    assert make("shop", "@args.yml").output == "{directory} {size}"
+
+                def test_run(enclave):
+                    assert enclave.run("shop", "@args.yml").output == "{directory} {size}"
+                """
+            }
+        )
+    package("common")
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def make(enclave_factory):
+            return lambda *arguments: enclave_factory(*arguments)
+        """
+    )
+    run("--enclave-package=common").assert_outcomes(passed=6)

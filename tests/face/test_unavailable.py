@@ -60,7 +60,7 @@ def test_the_header_tells_why_there_is_no_engine(pytester: pytest.Pytester) -> N
 
 def test_the_header_tells_of_the_simulated_engine(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("shop", "--enclave-engine=simulated")
-    assert header(result) == ["enclave: simulated at no services, virtual time (--enclave-engine=simulated)"]
+    assert header(result) == ["enclave: simulated engine (no services, virtual time)"]
 
 
 @pytest.mark.parametrize("arguments", [("shop", "--enclave-plan"), ("test_plain.py",)])
@@ -78,3 +78,19 @@ def test_the_header_is_silent_when_quiet(pytester: pytest.Pytester) -> None:
 )
 def test_a_package_is_in_sight_however_it_is_named(pytester: pytest.Pytester, argument: str) -> None:
     assert len(header(pytester.runpytest_inprocess(argument))) == 1
+
+
+MARKED = """
+    import pytest
+
+    @pytest.mark.enclave("shop")
+    def test_it(enclave): ...
+"""
+
+
+def test_a_package_that_only_a_marker_names_is_told_after_the_collection(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_marked=MARKED)
+    (line,) = header(pytester.runpytest_inprocess("test_marked.py"))
+    assert line.startswith("enclave: no engine — ")
+    assert "enclave: no engine" not in pytester.runpytest_inprocess("test_marked.py", "-q").stdout.str()
+    assert header(pytester.runpytest_inprocess("test_marked.py", "--enclave-plan")) == []

@@ -91,7 +91,7 @@ def outcome(jq: JqProcess, case: dict[str, Any]) -> tuple[str, str | None]:
     except BodyError as error:
         return "input", str(error)
     except NoResultError as error:
-        return "empty", str(error)
+        return "empty", error.told
 
 
 def expected(case: dict[str, Any]) -> tuple[str, str | None]:
@@ -152,6 +152,10 @@ def test_no_result_tells_query_body_and_reason(jq: JqProcess) -> None:
     with pytest.raises(NoResultError, match=r"No field 'nope' was found on input '1'") as caught:
         jq.extract("nope", "1")
     assert "nope/0 is not defined" in caught.value.reason
+    assert "nope/0 is not defined" in str(caught.value)
+    with pytest.raises(NoResultError) as caught:
+        jq.extract(".a | keys", '{"a": 1}')
+    assert str(caught.value) == "No field '.a | keys' was found on input '{\"a\": 1}' (number (1) has no keys)"
 
 
 def test_threads_share_one_process(jq: JqProcess) -> None:

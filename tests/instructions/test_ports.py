@@ -96,3 +96,75 @@ def test_the_end_of_the_whole_run_ends_the_wait(laboratory: Callable[..., Labora
     lab.options = Options(timeout=10.0)
     assert type(lab.error(serving(sql="number = 5432"))) is RunTimedOut
     assert lab.engine.clock.now() <= 10.21
+
+
+PUBLIC = (
+    'plan.add_service("db", ServiceConfig(image = "img", '
+    'ports = {{"sql": PortSpec(number = 5432{private})}}, public_ports = {{{public}}}))'
+)
+
+
+@pytest.mark.parametrize(
+    ("private", "public", "seconds"),
+    [
+        ("", '"web": PortSpec(number = 80)', 5.0),
+        ("", '"web": PortSpec(number = 80, wait = None)', 0.0),
+        (", wait = None", '"sql": PortSpec(number = 15432)', 3.0),
+    ],
+    ids=["one-of-its-own", "one-without-wait", "the-way-to-a-private-one"],
+)
+def test_public_ports_with_a_wait_are_waited_for_too(
+    laboratory: Callable[..., Laboratory], private: str, public: str, seconds: float
+):
+    opens = {"web": 5.0, "sql": 3.0 if private else 0.0}
+    lab = laboratory(INSTANT.service("db", opens_after=opens))
+    lab.ok(PUBLIC.format(private=private, public=public))
+    assert seconds <= lab.engine.clock.now() <= seconds + 0.2
+
+
+@pytest.mark.parametrize("public", ['"sql": PortSpec(number = 15432)', '"other": PortSpec(number = 5432)'])
+def test_a_port_that_is_private_and_public_is_waited_for_once(laboratory: Callable[..., Laboratory], public: str):
+    lab = laboratory(INSTANT)
+    lab.ok(PUBLIC.format(private="", public=public))
+    (asked,) = lab.engine.sites["lab-0"].asked("accepts")
+    assert asked["port"].number == 5432
+
+
+def test_a_public_port_that_never_opens_is_told_by_its_own_name(laboratory: Callable[..., Laboratory]):
+    lab = laboratory(INSTANT.service("db", opens_after={"web": None}))
+    error = lab.error(PUBLIC.format(private="", public='"web": PortSpec(number = 80, wait = "1s")'))
+    assert (type(error), error.port, error.timeout) == (PortNeverOpened, "web", 1.0)
+
+
+ENDING = 'plan.add_service("job", ServiceConfig(image = "img"))'
+
+
+@pytest.mark.parametrize("config", ["", ', ports = {"dns": PortSpec(number = 53, wait = None)}'])
+def test_a_service_without_anything_to_wait_for_that_has_failed_is_told(
+    laboratory: Callable[..., Laboratory], config: str
+):
+    lab = laboratory(INSTANT.service("job", exits_after=0.0, exits_with=Exit(3), logs=[(0.0, "no disk")]))
+    error = lab.error(ENDING.replace('"img"', f'"img"{config}'))
+    assert type(error) is ServiceExited
+    assert error.message == "service `job` exited with code 3 as soon as it was started"
+    assert error.logs == {"job": ["no disk"]}
+
+
+def test_one_that_fails_while_the_others_of_its_batch_come_up_is_told(laboratory: Callable[..., Laboratory]):
+    script = INSTANT.service("job", exits_after=1.0, exits_with=Exit(3)).service("web", opens_after={"http": 2.0})
+    error = laboratory(script).error(
+        'plan.add_services({"job": ServiceConfig(image = "img"), '
+        '"web": ServiceConfig(image = "img", ports = {"http": PortSpec(number = 80)})})'
+    )
+    assert (type(error), error.service) == (ServiceExited, "job")
+
+
+def test_a_job_that_ended_well_is_no_failure(laboratory: Callable[..., Laboratory]):
+    laboratory(INSTANT.service("job", exits_after=0.0)).ok(ENDING)
+
+
+def test_no_time_is_spent_on_a_service_without_anything_to_wait_for(laboratory: Callable[..., Laboratory]):
+    lab = laboratory(INSTANT)
+    lab.ok(ENDING)
+    assert lab.engine.clock.now() == 0.0
+    assert lab.engine.sites["lab-0"].asked("pause") == []

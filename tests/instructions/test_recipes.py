@@ -59,7 +59,7 @@ def test_an_extraction_without_a_result_fails(laboratory: Callable[..., Laborato
     lab = laboratory(Script().on_request("db", None, HttpResponse(200, {}, BODY)))
     error = lab.error(get(f', extract = {{"key": "{query}"}}'))
     assert type(error) is RecipeFailed
-    assert error.message.startswith("extract `key`: ")
+    assert error.message.startswith("db GET /x?y=1: extract `key`: ")
 
 
 def test_row_106_a_body_that_is_no_json_cannot_be_extracted_from(laboratory: Callable[..., Laboratory]):
@@ -159,7 +159,7 @@ def test_statuses_of_success_are_acceptable(laboratory: Callable[..., Laboratory
 def test_a_request_that_reaches_nobody_fails(laboratory: Callable[..., Laboratory]):
     error = laboratory(Script().on_request("db", None, NotReached("connection refused"))).error(get())
     assert type(error) is RecipeFailed
-    assert (error.message.split("; ")[0], error.service) == ("connection refused", "db")
+    assert (error.message.split("; ")[0], error.service) == ("db GET /x?y=1: connection refused", "db")
 
 
 def test_row_112_a_returned_address_is_the_real_one(lab: Laboratory):

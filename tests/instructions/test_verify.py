@@ -104,3 +104,16 @@ def test_a_failure_tells_where_its_values_came_from(lab: Laboratory):
     error = lab.error(ASKED + 'plan.verify(code, "==", 500)')
     assert [(origin.field, origin.value, origin.step.name) for origin in error.origins] == [("code", 200, "request")]
     assert (error.value, error.assertion, error.target) == (200, "==", 500)
+
+
+def test_long_values_are_clipped_in_messages_and_whole_in_the_error(lab: Laboratory):
+    error = lab.error(f'plan.verify("{"x" * 5000}", "==", "{"y" * 5000}")')
+    assert error.message == (
+        f'verify failed: "{"x" * 199}… (5002 characters) == "{"y" * 199}… (5002 characters) does not hold'
+    )
+    assert (error.value, error.target) == ("x" * 5000, "y" * 5000)
+    mixed = lab.error(ASKED + f'plan.verify(code, "==", "{"y" * 5000}")')
+    assert mixed.message == (
+        f'verify failed: 200 is an int and "{"y" * 199}… (5002 characters) a string: '
+        "values of different types are never compared"
+    )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_enclave.errors import InterpretationError
-from pytest_enclave.plan.values import to_repr
+from pytest_enclave.plan.values import Struct, to_repr
 
 
 @dataclass(frozen=True)
@@ -256,3 +256,25 @@ def test_later_changes_of_what_a_type_was_made_from_are_not_seen(plan_of: Callab
 )
 def test_canonical_text(plan_of: Callable[..., Any], value: str, text: str) -> None:
     assert plan_of(f"def run(plan):\n    plan.print({value})\n").instructions[0].text == f"print(msg={text})"
+
+
+def test_functions_and_the_like_can_be_shown_and_returned_as_text(plan_of: Callable[..., Any]) -> None:
+    plan = plan_of(
+        "def run(plan):\n    plan.print([run, plan])\n    return {'f': run, 'r': (range(3),), 's': struct(f = run)}\n"
+    )
+    assert plan.instructions[0].text == "print(msg=[<function run>, <plan>])"
+    fields = {"f": "<function run>"}
+    assert plan.output == {"f": "<function run>", "r": ("range(3)",), "s": Struct("struct", fields)}
+
+
+def test_a_copy_of_a_result_may_be_changed(plan_of: Callable[..., Any]) -> None:
+    body = (
+        '    x = plan.exec("db", ExecRecipe(command = ["x"]))\n    y = dict(x)\n    y["foo"] = 1\n    return y["foo"]\n'
+    )
+    assert plan_of(f"def run(plan):\n{body}").output == 1
+
+
+def test_a_main_function_that_no_name_can_call_is_not_advised(plan_of: Callable[..., Any]) -> None:
+    with pytest.raises(InterpretationError) as caught:
+        plan_of("def run(plan):\n    pass\n", main="a b")
+    assert "def" not in caught.value.remedy

@@ -163,3 +163,26 @@ def test_any_text_gives_a_plan_or_a_clear_error(text: str) -> None:
 def test_sources_of_any_length_of_line(tmp_path: Path) -> None:
     text = "def run(plan):\n    return len('" + "x" * 1_000_000 + "')\n"
     assert interpret(load(Source(text)), BUILT_IN, {}).plan.output == 1_000_000
+
+
+def test_a_chain_of_thousands_of_functions_is_checked_in_one_pass(plan_of: Callable[..., Any]) -> None:
+    chain = "".join(f"def f{i}():\n    return f{i - 1}()\n" for i in range(1, 3000))
+    started = time.monotonic()
+    assert plan_of(f"def f0():\n    return 1\n{chain}def run(plan):\n    return f10()\n", timeout=5).output == 1
+    assert time.monotonic() - started < 4
+
+
+def test_each_circle_of_functions_is_told_once_by_its_shortest_way(plan_of: Callable[..., Any]) -> None:
+    calls = {"a": "b", "b": "c", "c": "a", "d": "a", "e": "e", "f": "d"}
+    text = "".join(f"def {name}():\n    return {callee}()\n" for name, callee in calls.items())
+    with pytest.raises(InterpretationError) as caught:
+        plan_of(text + "def run(plan):\n    return f()\n")
+    assert [problem.message for problem in caught.value.problems] == [
+        "`a` calls itself (`a` → `b` → `c` → `a`)",
+        "`e` calls itself",
+    ]
+
+
+def test_static_passes_are_stopped_in_time(plan_of: Callable[..., Any]) -> None:
+    with pytest.raises(InterpretationError, match="took longer than 0 s"):
+        plan_of("def run(plan):\n    return undefined_name\n", timeout=0)

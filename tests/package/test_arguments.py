@@ -50,9 +50,13 @@ def test_a_dict_is_copied() -> None:
         ("x", "<arguments>: the arguments must be an object of names and values, not a string", EXAMPLE),
         ("a: [", "<arguments>:1: the arguments are neither JSON nor YAML: ", EXAMPLE),
         ("@nope.json", "`nope.json` does not exist", ""),
-        (3, "arguments cannot be a int", "pass a dict, or text in JSON or YAML"),
+        (3, "arguments cannot be an int", "pass a dict, or text in JSON or YAML"),
         ({1: 2}, "args has the key 1: keys must be strings", "write '1'"),
-        ({"a": {"b": [object()]}}, "args['a']['b'][0] is a object: packages take None, bool", "pass its text"),
+        ("a: 1\nb: 2\na: 3", "<arguments>:3: the arguments repeat a key: the key `a` is there twice", EXAMPLE),
+        ("y: 1\non: 3", "<arguments>:2: the arguments repeat a key: the key `true` is there twice", EXAMPLE),
+        ({"a": ["\ud800"]}, "args['a'][0] holds half of a surrogate pair, which is no character", "pass whole char"),
+        ({"\udfff": 1}, "args has the key '\\udfff', which holds half of a surrogate pair", "pass whole characters"),
+        ({"a": {"b": [object()]}}, "args['a']['b'][0] is an object: packages take None, bool", "pass its text"),
     ],
 )
 def test_refused(given: object, message: str, remedy: str) -> None:

@@ -97,6 +97,9 @@ def test_some_other_file(tmp_path: Path) -> None:
             NAME + "nmae: x\n", "kurtosis.yml:2:1: unknown key `nmae`", "did you mean `name`?", id="row-55-unknown"
         ),
         pytest.param(NAME + NAME, "kurtosis.yml:2:1: the key `name` is there twice", "", id="row-55-twice"),
+        pytest.param(
+            NAME + "---\nname: x\n", "kurtosis.yml:2: a second YAML document begins here", "keep one", id="two"
+        ),
         pytest.param("name: [x]\n", "kurtosis.yml:1:7: must be a string", "", id="row-55-type"),
         pytest.param(NAME + "replace: x\n", "kurtosis.yml:2:10: must be a mapping", "", id="row-55-replace"),
         pytest.param("- x\n", "kurtosis.yml:1:1: the file must hold keys with values", "", id="row-55-list"),

@@ -6,7 +6,9 @@ import pytest
 
 from pytest_enclave.plan import checks
 from pytest_enclave.plan.checks import Check
-from pytest_enclave.plan.values import Struct, Value
+from pytest_enclave.plan.values import Opaque, Struct, Value
+
+RUN = Opaque("function", "<function run>")
 
 
 @pytest.mark.parametrize(
@@ -28,12 +30,26 @@ from pytest_enclave.plan.values import Struct, Value
         (checks.instance("A", "B"), 1, ("", "must be one of A, B, not 1 (int)")),
         (checks.STRINGS, "ab", ("", 'must be a list, each item a string, not "ab" (string)')),
         (checks.STRINGS, ["a", 2], ("[1]", "must be a string, not 2 (int)")),
-        (checks.list_of(checks.BOOL, non_empty=True), [], ("", "must be a non-empty list of a bool, not [] (list)")),
+        (checks.list_of(checks.BOOL, non_empty=True), [], ("", "must be a non-empty list of bools, not [] (list)")),
+        (checks.NON_EMPTY_STRINGS, [], ("", "must be a non-empty list of strings, not [] (list)")),
+        (checks.HEADER_NAME, "a b", ("", 'must be the name of an HTTP header (RFC 9110), not "a b" (string)')),
+        (
+            checks.HEADER_VALUE,
+            "a\r\nb",
+            ("", 'must be text in Latin-1 without line breaks or NUL, not "a\\r\\nb" (string)'),
+        ),
+        (
+            checks.HEADER_VALUE,
+            "\u0100",
+            ("", 'must be text in Latin-1 without line breaks or NUL, not "\u0100" (string)'),
+        ),
+        (checks.ANY, {"a": [RUN]}, ('["a"][0]', "must be a value, not <function run> (function)")),
+        (checks.COMPARABLE, [RUN], ("[0]", "must be a value that can be compared, not <function run> (function)")),
+        (checks.STRING, RUN, ("", "must be a string, not <function run> (function)")),
         (checks.STRING_DICT, {"a": 1}, ('["a"]', "must be a string, not 1 (int)")),
         (checks.STRING_DICT, {1: "a"}, (" key 1", "must be a string, not 1 (int)")),
         (checks.list_of(checks.STRINGS), [["a"], ["b", 3]], ("[1][1]", "must be a string, not 3 (int)")),
         (checks.optional(checks.BOOL), 1, ("", "must be None or a bool, not 1 (int)")),
-        (checks.any_of(checks.STRING, checks.BOOL), 1, ("", "must be a string or a bool, not 1 (int)")),
         (checks.duration(), 10, ("", "must be a duration such as `10s`, not 10 (int)")),
         (checks.duration(), "-1s", ("", 'must be zero or longer, not "-1s"')),
         (checks.duration(positive=True), "0", ("", 'must be longer than zero, not "0"')),
@@ -48,6 +64,9 @@ def test_row_77_what_is_wrong_is_told_with_the_path_to_it(check: Check, value: V
     [
         (checks.STRING, ""),
         (checks.ANY, None),
+        (checks.PRINTABLE, [RUN]),
+        (checks.HEADER_NAME, "X-Request_ID"),
+        (checks.HEADER_VALUE, "caf\u00e9, \t1"),
         (checks.COMPARABLE, False),
         (checks.integer(1, 2), 2),
         (checks.integer(), 10**30),
@@ -57,7 +76,6 @@ def test_row_77_what_is_wrong_is_told_with_the_path_to_it(check: Check, value: V
         (checks.STRINGS, []),
         (checks.STRING_DICT, {}),
         (checks.optional(checks.BOOL), None),
-        (checks.any_of(checks.STRING, checks.BOOL), True),
         (checks.duration(), "0"),
         (checks.duration(positive=True), "1m30s"),
     ],

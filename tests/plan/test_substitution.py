@@ -110,9 +110,6 @@ LITERAL: dict[str, tuple[str, Callable[[Laboratory], Any], Callable[[str], Any]]
         'plan.add_service("s", ServiceConfig(image = "img", env_vars = {ref: "A"}))',
         lambda lab: added(lab, "env_vars"), lambda ref: {ref: "A"},
     ),
-    "image": (
-        'plan.add_service("s", ServiceConfig(image = ref))', lambda lab: added(lab, "image"), lambda ref: ref,
-    ),
     "label": (
         'plan.add_service("s", ServiceConfig(image = "img", labels = {"l": ref}))',
         lambda lab: added(lab, "labels"), lambda ref: {"l": ref},
@@ -182,6 +179,13 @@ def test_a_reference_as_a_services_name_is_a_problem_that_says_what_to_pass(lab:
     (problem,) = lab.error(BEFORE + 'plan.exec(ref, ExecRecipe(command = ["true"]))').problems
     assert problem.message == "the service name is a value known only after execution"
     assert problem.remedy == "pass the service's `name` instead"
+
+
+def test_a_reference_as_an_image_is_a_problem_of_its_own(lab: Laboratory):
+    (problem,) = lab.error(BEFORE + 'plan.add_service("s", ServiceConfig(image = ref))').problems
+    assert (problem.message, problem.remedy) == (
+        "the image is a value known only after execution", "write the image's name",
+    )  # fmt: skip
 
 
 def test_a_reference_as_an_artifacts_name_does_not_exist(lab: Laboratory):

@@ -17,6 +17,9 @@ GET = 'GetHttpRequestRecipe(port_id = "http", endpoint = "/")'
 NAMES = "use 1 to 63 lower-case letters, digits and `-`, beginning with a letter and not ending with `-` (RFC 1035)"
 PORTS = "use 1 to 15 lower-case letters, digits and `-`, beginning with a letter and not ending with `-`"
 
+NO_NAME = "a name is not empty, and has no `=` and no NUL"
+MADE = 'plan.render_templates({"t": struct(template = "", data = {})}, name = "f")\n'
+
 
 def added(**fields: str) -> str:
     """A service `s` with these fields, as Starlark."""
@@ -70,6 +73,26 @@ ROWS = [
      "its ready condition asks port `wbe`, which it does not declare", "did you mean `web`?"),
     ("no ports", 'plan.add_service("s", ServiceConfig(image = "img"))\n' + f'plan.request("s", {GET})', "3:17",
      "service `s` has no port `http`", "it declares no ports: add one to its `ServiceConfig`"),
+    ("relative mount", MADE + added(files='{"a/": "f"}'), "3:21",
+     'the path "a/" in `files` is not absolute', 'write "/a"'),
+    ("mount at the root", MADE + added(files='{"//": "f"}'), "3:21",
+     'the path "//" in `files` is the root, where nothing can be mounted', ""),
+    ("mounts at one path", MADE + added(files='{"/a": "f", "/a/./": "f"}'), "3:21",
+     'the paths "/a" and "/a/./" in `files` are the same', ""),
+    ("mount with NUL", MADE + added(files='{"/a\\000": "f"}'), "3:21",
+     'the path "/a\\u0000" in `files` has a NUL character', ""),
+    ("variable without name", added(env_vars='{"": "x"}'), "2:21",
+     '"" in `env_vars` is no name of a variable', NO_NAME),
+    ("variable with =", added(env_vars='{"A=B": "x"}'), "2:21",
+     '"A=B" in `env_vars` is no name of a variable', NO_NAME),
+    ("variable with NUL", added(env_vars='{"A": "\\000"}'), "2:21",
+     "the value of `A` in `env_vars` has a NUL character", ""),
+    ("command with NUL", added(cmd='["a", "\\000"]'), "2:21", "`cmd[1]` has a NUL character", ""),
+    ("entrypoint with NUL", added(entrypoint='["\\000"]'), "2:21", "`entrypoint[0]` has a NUL character", ""),
+    ("cpu limits", added(min_cpu="2", max_cpu="1"), "2:21",
+     "min_cpu is 2 millicores, more than max_cpu, which is 1", ""),
+    ("memory limits", added(min_memory="10", max_memory="9"), "2:21",
+     "min_memory is 10 megabytes, more than max_memory, which is 9", ""),
     ("task named like a service", DB + 'plan.run_sh(run = "true", name = "db")', "3:16",
      "there is a service `db` already", "give the task another name"),
 ]  # fmt: skip

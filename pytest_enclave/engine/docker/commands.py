@@ -28,20 +28,25 @@ SETTLING = 1.0
 _NOT_BEGUN = re.compile(r"executable file not found|no such file or directory|permission denied|exec format error")
 
 
+class _TimeIsUp(Exception):
+    """The deadline has come while output was read."""
+
+
 def run_command(client: APIClient, container: str, command: Sequence[str], deadline: float | None) -> ExecResult:
     """Exit code and output of a command; `deadline` is in monotonic seconds.
 
     Raises DeadlineExceeded, after killing what it started as well as can be, NotReached and EngineError.
     """
     doing = "cannot run a command in a service"
+    begun = time.monotonic()
     try:
         with translate(doing):
             run = client.exec_create(container, list(command))["Id"]
             output = _output(client, run, deadline)
             code = _exit_code(client, run)
-    except DeadlineExceeded:
+    except _TimeIsUp:
         kill_command(client, container, run)
-        raise
+        raise DeadlineExceeded(f"the command took longer than {max(0.0, (deadline or begun) - begun):.3g} s") from None
     except Refused as refused:
         if refused.status in (404, 409):
             raise NotReached(_short(refused.explanation)) from None
@@ -55,7 +60,7 @@ def run_command(client: APIClient, container: str, command: Sequence[str], deadl
 
 
 def _output(client: APIClient, run: str, deadline: float | None) -> bytes:
-    """All output, stdout and stderr as they came. Raises DeadlineExceeded.
+    """All output, stdout and stderr as they came. Raises _TimeIsUp.
 
     Asked for without the SDK's helper: that one reads below the buffer which may hold the first bytes already, and
     knows no deadline.
@@ -93,13 +98,13 @@ def _read(raw: Any, socket: Any, count: int, deadline: float | None) -> bytes:
     if deadline is not None:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
-            raise DeadlineExceeded
+            raise _TimeIsUp
         if socket is not None:
             socket.settimeout(remaining)
     try:
         data: bytes = raw.read(count)
-    except ReadTimeoutError as error:
-        raise DeadlineExceeded from error
+    except ReadTimeoutError:
+        raise _TimeIsUp from None
     return data
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytest_enclave.engine.docker.limits import limits_of
 from pytest_enclave.engine.docker.networks import Network
 from pytest_enclave.engine.protocol import ServiceSpec
 from pytest_enclave.plan.facts import Capacity
 from pytest_enclave.plan.service import PortSpec
-
-MEGABYTE = 1 << 20
-NANO_CPUS_PER_MILLICORE = 1_000_000
 
 
 def container_name(enclave: str, service: str) -> str:
@@ -41,7 +39,7 @@ def container_config(
         "Image": spec.image,
         "Env": [f"{name}={value}" for name, value in spec.env_vars.items()],
         "Labels": {**spec.labels, **marks},
-        "HostConfig": {"NetworkMode": f"container:{pod}", "Mounts": list(mounts), **_limits(spec, capacity)},
+        "HostConfig": {"NetworkMode": f"container:{pod}", "Mounts": list(mounts), **limits_of(spec, capacity)},
     }
     if pod is None:
         config["HostConfig"] |= {"NetworkMode": network.name, "PortBindings": port_bindings(spec, network)}
@@ -79,14 +77,3 @@ def port_bindings(spec: ServiceSpec, network: Network) -> dict[str, list[dict[st
 def _public(spec: ServiceSpec) -> list[PortSpec]:
     """Public ports that are not also declared as private ones."""
     return [port for name, port in spec.public_ports.items() if name not in spec.ports]
-
-
-def _limits(spec: ServiceSpec, capacity: Capacity) -> dict[str, int]:
-    """Limits that the engine accepts: it refuses more CPUs than it has, so as many as it has is no limit."""
-    limits = {}
-    if spec.max_cpu is not None and spec.max_cpu < capacity.cpu:
-        limits["NanoCpus"] = spec.max_cpu * NANO_CPUS_PER_MILLICORE
-    if spec.max_memory is not None:
-        # Without the second, as much again could be swapped out, and a leak would take long to show.
-        limits["Memory"] = limits["MemorySwap"] = spec.max_memory * MEGABYTE
-    return limits

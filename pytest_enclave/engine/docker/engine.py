@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.docker.connection import connect
-from pytest_enclave.engine.docker.containers import MEGABYTE
 from pytest_enclave.engine.docker.discovery import Found, find_engine
 from pytest_enclave.engine.docker.images import Images
-from pytest_enclave.engine.docker.limits import problems_of
+from pytest_enclave.engine.docker.limits import MEGABYTE, problems_of
 from pytest_enclave.engine.docker.networks import NetworkPlan
 from pytest_enclave.engine.docker.pause import MACHINES
 from pytest_enclave.engine.docker.plots import Ground, Plot

@@ -71,5 +71,5 @@ def _number(value: int | float) -> str:
 
 
 def _kind(value: object) -> str:
-    """Starlark's name of a type."""
-    return "string" if isinstance(value, str) else type(value).__name__
+    """Starlark's name of a type; values that stand for what is in Starlark only know it themselves."""
+    return "string" if isinstance(value, str) else str(getattr(value, "kind", type(value).__name__))

@@ -1,0 +1,89 @@
+"""What README and guide show works as it is shown.
+
+A block of Python or Starlark is written to the file that its first line names, and what it defines is tested. Where a
+real engine is needed, images from Docker Hub are replaced by those that `tests/images` builds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+REDIS_CLIENT = """
+import socket
+
+class Redis:
+    def __init__(self, host, port):
+        self.address = host, port
+
+    def get(self, key):
+        with socket.create_connection(self.address, timeout=5) as connection, connection.makefile("rb") as answers:
+            connection.sendall(f"GET {key}\\r\\n".encode())
+            return answers.read(int(answers.readline()[1:]))
+"""
+"""What the example uses of the package `redis`, which need not be installed for our tests."""
+
+
+def snippets(document: str) -> dict[str, str]:
+    """The code of a document: file name and content of every block."""
+    blocks = re.findall(r"^```(?:python|starlark)\n(.*?)^```$", (ROOT / document).read_text(), re.S | re.M)
+    names = [re.match(r"# ([\w/.]+)", block) for block in blocks]
+    assert all(names), f"every block of {document} names its file in its first line"
+    return {name[1]: block for name, block in zip(names, blocks, strict=True) if name}
+
+
+GUIDE = snippets("docs/guide.md")
+
+
+@pytest.fixture
+def docker() -> None:
+    """A real engine."""
+    if "DOCKER_HOST" not in os.environ:
+        pytest.fail("this test needs a real Docker engine: set DOCKER_HOST to where it is")
+
+
+def write(pytester: pytest.Pytester, name: str, content: str) -> None:
+    """Write a file, with images that need no registry."""
+    path = pytester.path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content.replace("redis:7", "enclave-test/redis:local"))
+
+
+def test_there_are_no_other_snippets():
+    assert list(GUIDE) == ["test_shop.py", "test_refusal.py", "test_patience.py"]
+    assert list(snippets("README.md")) == ["packages/cache/main.star", "test_cache.py"]
+
+
+@pytest.mark.usefixtures("docker")
+def test_the_example_in_the_readme(pytester: pytest.Pytester):
+    files = snippets("README.md")
+    for name, content in files.items():
+        write(pytester, name, content)
+    manifest = re.search(r"a kurtosis.yml with the line `(.*)`", files["packages/cache/main.star"])
+    assert manifest is not None
+    write(pytester, "packages/cache/kurtosis.yml", manifest[1])
+    write(pytester, "redis.py", REDIS_CLIENT)
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", "test_cache.py").assert_outcomes(passed=1)
+    as_item = pytester.runpytest_subprocess("-p", "no:cacheprovider", "packages/cache")
+    as_item.assert_outcomes(passed=1)
+    plan = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--enclave-plan", "--enclave-package=packages/cache")
+    plan.stdout.fnmatch_lines(["*add_service*", "*exec*"])
+
+
+@pytest.mark.usefixtures("docker")
+def test_the_guides_test_of_the_shop(pytester: pytest.Pytester):
+    write(pytester, "test_shop.py", GUIDE["test_shop.py"])
+    (pytester.path / "example_packages").symlink_to(ROOT / "example_packages")
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", "test_shop.py").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("name", ["test_refusal.py", "test_patience.py"])
+def test_the_guides_tests_without_services(pytester: pytest.Pytester, name: str):
+    write(pytester, name, GUIDE[name])
+    arguments = ("-p", "no:cacheprovider", "--enclave-engine=simulated", name)
+    pytester.runpytest_subprocess(*arguments).assert_outcomes(passed=1)
