@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pytest_enclave.engine.protocol import Action, Address, ServiceSpec
-from pytest_enclave.errors import EnclaveError, ExecutionError, PortNeverOpened, ServiceExited
+from pytest_enclave.errors import EnclaveError, ExecutionError, PortNeverOpened
 from pytest_enclave.instructions.condition import exited, wait_until
 from pytest_enclave.instructions.protocol import Context
 from pytest_enclave.plan.events import Waiting
@@ -14,6 +14,9 @@ from pytest_enclave.plan.service import PortSpec, ServiceConfig
 
 LOG_LINES = 40
 """How many of a failed service's last log lines an error carries."""
+
+FIRST_MOMENT = 0.05
+"""Seconds that a service with nothing to wait for is watched: engines tell of an exit some 15 to 50 ms after it."""
 
 FIRST_PROBE_PAUSE = 0.002
 LARGEST_PROBE_PAUSE = 0.2
@@ -72,36 +75,24 @@ def _await_all(context: Context, configs: Mapping[str, ServiceConfig]) -> dict[s
         return None
 
     outcomes = context.clock.map(attempt, configs, max(context.parallelism, 1))
-    told = {
-        name: error or _failed_at_once(context, name, configs[name])
-        for name, error in zip(configs, outcomes, strict=True)
-    }
-    return {name: error for name, error in told.items() if error is not None}
+    return {name: error for name, error in zip(configs, outcomes, strict=True) if error is not None}
 
 
 def await_ready(context: Context, name: str, config: ServiceConfig) -> None:
     """Wait until the service's ports accept connections and its ready condition holds.
 
-    Raises PortNeverOpened, WaitTimedOut or ServiceExited.
+    With neither it is watched for a moment: a command that fails at once shall not count as up, but one that ends well
+    is a finished job. Raises PortNeverOpened, WaitTimedOut or ServiceExited.
     """
-    _await_ports(context, name, awaited_ports(config))
+    ports = awaited_ports(config)
+    _await_ports(context, name, ports)
     if config.ready_conditions is not None:
         within = replace(context, services={**context.services, name: config})
         wait_until(within, name, config.ready_conditions)
-    failed = _failed_at_once(context, name, config)
-    if failed is not None:
-        raise failed
-
-
-def _failed_at_once(context: Context, name: str, config: ServiceConfig) -> ServiceExited | None:
-    """The error for a service without anything to wait for that is known to have failed; exit code 0 is a finished job.
-
-    There is no pause to make sure, as all healthy services would pay for it; a batch asks once more when all are up.
-    """
-    if config.ready_conditions is not None or awaited_ports(config):
-        return None
-    ended = context.site.exit_of(name)
-    return None if ended is None or ended.code == 0 else exited(name, ended, "as soon as it was started")
+    elif not ports:
+        ended = context.site.exit_of(name) or context.site.pause(FIRST_MOMENT, watching=name)
+        if ended is not None and ended.code != 0:
+            raise exited(name, ended, "as soon as it was started")
 
 
 def awaited_ports(config: ServiceConfig) -> dict[str, PortSpec]:

@@ -10,6 +10,7 @@ from pytest_enclave.engine.protocol import Exit
 from pytest_enclave.engine.simulated.behaviour import Timing
 from pytest_enclave.engine.simulated.script import Script
 from pytest_enclave.errors import PortNeverOpened, RunTimedOut, ServiceExited
+from pytest_enclave.instructions.starting import FIRST_MOMENT
 from pytest_enclave.plan.events import Waiting
 from pytest_enclave.run.pipeline import Options
 from tests.laboratory import Laboratory
@@ -69,7 +70,7 @@ def test_a_service_that_exits_before_ends_the_wait_at_once(laboratory: Callable[
 def test_row_64_a_port_without_wait_is_not_waited_for(laboratory: Callable[..., Laboratory]):
     lab = laboratory(INSTANT.service("db", opens_after={"sql": None}))
     lab.ok(serving(sql="number = 5432, wait = None"))
-    assert lab.engine.clock.now() == 0.0
+    assert lab.engine.clock.now() == FIRST_MOMENT
     assert lab.engine.sites["lab-0"].asked("accepts") == []
 
 
@@ -150,21 +151,17 @@ def test_a_service_without_anything_to_wait_for_that_has_failed_is_told(
     assert error.logs == {"job": ["no disk"]}
 
 
-def test_one_that_fails_while_the_others_of_its_batch_come_up_is_told(laboratory: Callable[..., Laboratory]):
-    script = INSTANT.service("job", exits_after=1.0, exits_with=Exit(3)).service("web", opens_after={"http": 2.0})
-    error = laboratory(script).error(
-        'plan.add_services({"job": ServiceConfig(image = "img"), '
-        '"web": ServiceConfig(image = "img", ports = {"http": PortSpec(number = 80)})})'
-    )
-    assert (type(error), error.service) == (ServiceExited, "job")
+def test_one_that_fails_a_moment_later_is_told_as_well(laboratory: Callable[..., Laboratory]):
+    lab = laboratory(INSTANT.service("job", exits_after=0.04, exits_with=Exit(3)))
+    assert type(lab.error(ENDING)) is ServiceExited
+    assert lab.engine.clock.now() == pytest.approx(0.04)
 
 
 def test_a_job_that_ended_well_is_no_failure(laboratory: Callable[..., Laboratory]):
     laboratory(INSTANT.service("job", exits_after=0.0)).ok(ENDING)
 
 
-def test_no_time_is_spent_on_a_service_without_anything_to_wait_for(laboratory: Callable[..., Laboratory]):
+def test_only_a_moment_is_spent_on_a_service_without_anything_to_wait_for(laboratory: Callable[..., Laboratory]):
     lab = laboratory(INSTANT)
     lab.ok(ENDING)
-    assert lab.engine.clock.now() == 0.0
-    assert lab.engine.sites["lab-0"].asked("pause") == []
+    assert lab.engine.clock.now() == FIRST_MOMENT

@@ -78,8 +78,8 @@ def test_a_skipped_instruction_tells_what_it_told_when_it_ran(lab: Laboratory):
 
 def test_durations_are_those_of_the_engines_clock(lab: Laboratory):
     finished = lab.ok(A + 'plan.print("x")')
-    assert [step.duration for step in finished.instructions] == [pytest.approx(0.3), 0.0]
-    assert finished.duration == pytest.approx(0.3)
+    assert [step.duration for step in finished.instructions] == [pytest.approx(0.35), 0.0]
+    assert finished.duration == pytest.approx(0.35)
 
 
 @pytest.mark.parametrize(
