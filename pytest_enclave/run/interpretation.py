@@ -74,7 +74,8 @@ def _resolved(package: str | Path) -> Path:
     except (OSError, RuntimeError, ValueError) as error:
         text = repr(str(package))[1:-1]
         shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
-        reason = getattr(error, "strerror", None) or str(error)
+        # What Python says of a null byte differs from version to version.
+        reason = getattr(error, "strerror", None) or ("embedded null byte" if "\0" in str(package) else str(error))
         raise PackageError(f"there is no package at {shown}: {reason}") from None
     return path
 

@@ -200,7 +200,7 @@ def test_an_enclave_that_cannot_be_closed_hides_nothing_of_the_others(
     def close() -> list[Leak]:
         raise OSError("the engine went away")
 
-    monkeypatch.setattr(bad, "close", close)
+    monkeypatch.setattr(bad._state.site, "close", close)
     assert list(enclaves.close()) == [LEAK]
     assert enclaves.complaints == [f"removing {bad.name}: OSError: the engine went away"]
     assert enclaves._closer._shutdown
