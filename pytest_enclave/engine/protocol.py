@@ -218,6 +218,19 @@ class Site(Protocol):
     def pause(self, seconds: float, watching: str | None = None) -> Exit | None:
         """Let time pass; return early, with the exit, as soon as the watched service ends."""
 
+    def freeze(self) -> None:
+        """Make what is there now the point that forks start from: running services are stopped cleanly, and go on from it.
+
+        Nothing that happens afterwards is seen by forks. Freezing again moves the point. Raises EngineError, ServiceError.
+        """
+
+    def fork(self, enclave: EnclaveId) -> Site:
+        """A new enclave that begins as this one was when it was frozen: the same services, files inside them, names.
+
+        Writes in either never reach the other. Addresses may differ (`observe` tells). It lives on when this one is
+        closed. Raises EngineError.
+        """
+
     def close(self) -> Sequence[Leak]:
         """Remove everything this enclave has on the engine; returns what could not be removed. May be called again."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pytest_enclave.engine.docker.engine import DockerEngine
+from pytest_enclave.engine.embedded.engine import EmbeddedEngine
 from pytest_enclave.engine.protocol import Engine
 from tests.engine.engine_enclave import Enclave, enclave_id
 from tests.engine.pooled_engine import PooledEngine
@@ -40,7 +41,15 @@ def docker_pooled_engine(docker_host: str) -> Iterator[PooledEngine]:
     assert engine.close() == []
 
 
-@pytest.fixture(scope="session", params=["docker", "docker_pooled"])
+@pytest.fixture(scope="session")
+def embedded_engine() -> Iterator[EmbeddedEngine]:
+    """The engine of our own."""
+    engine = EmbeddedEngine()
+    yield engine
+    assert engine.close() == []
+
+
+@pytest.fixture(scope="session", params=["docker", "docker_pooled", "embedded"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Every engine that runs real services."""
     found: Engine = request.getfixturevalue(f"{request.param}_engine")

@@ -1,0 +1,122 @@
+"""A client's connection to an enclave's init: requests with their answers, and the states that init tells of."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
+from typing import Any
+
+from pytest_enclave.engine.embedded.channel import Channel
+from pytest_enclave.errors import EngineError
+
+Reply = tuple[dict[str, Any], list[int]]
+
+
+class Client:
+    """One lease on an enclave. Safe to use from several threads; a thread of its own listens."""
+
+    def __init__(self, connection: socket.socket, enclave: str) -> None:
+        self._enclave = enclave
+        self._socket = connection
+        self._channel = Channel(connection)
+        self._sending = threading.Lock()
+        self._changed = threading.Condition()
+        self._pending: dict[int, Future[Reply]] = {}
+        self._states: dict[str, Mapping[str, Any]] = {}
+        self._numbers = 0
+        self._ended: str | None = None
+        self._ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._listen, name=f"enclave {enclave}", daemon=True)
+        self._thread.start()
+
+    def wait_ready(self, timeout: float) -> None:
+        """Wait until the enclave is there (seconds). Raises EngineError if it cannot be made."""
+        try:
+            self._ready.result(timeout)
+        except FutureTimeout:
+            raise EngineError(f"enclave {self._enclave} was not made within {timeout:g} s") from None
+
+    def submit(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> tuple[int, Future[Reply]]:
+        """Send a request: its number, and its answer to come. Raises EngineError if the enclave has ended."""
+        future: Future[Reply] = Future()
+        with self._sending:
+            self._numbers += 1
+            number = self._numbers
+            self._pending[number] = future
+            if self._ended is not None:
+                self._pending.pop(number, None)
+                raise self._gone()
+            try:
+                self._channel.send({"id": number, **request}, descriptors)
+            except OSError:
+                self._pending.pop(number, None)
+                raise self._gone() from None
+        return number, future
+
+    def ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
+        """Send a request and wait for its answer. Raises EngineError if the enclave ends."""
+        reply, passed = self.submit(request, descriptors)[1].result()
+        for descriptor in passed:
+            os.close(descriptor)
+        return reply
+
+    def state(self, service: str) -> Mapping[str, Any] | None:
+        """What init last told of a service."""
+        return self._states.get(service)
+
+    def wait_state(self, until: Callable[[], bool], timeout: float) -> None:
+        """Wait until that is so, at most for the timeout (seconds) or to the end of the enclave."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while not until() and self._ended is None and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+    def close(self) -> None:
+        """Give up the lease."""
+        self._end("it is closed")
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(5)
+        self._channel.close()
+
+    def _gone(self) -> EngineError:
+        return EngineError(f"enclave {self._enclave} has ended: {self._ended or 'nothing answers there'}")
+
+    def _listen(self) -> None:
+        reason = "its processes are gone"
+        try:
+            while (received := self._channel.receive()) is not None:
+                self._hear(*received)
+        except OSError as error:
+            reason = str(error)
+        self._end(reason)
+
+    def _hear(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        if message.get("event") == "state":
+            with self._changed:
+                self._states[message["service"]] = message
+                self._changed.notify_all()
+        elif message.get("event") == "ready":
+            self._ready.set_result(None)
+        elif message.get("event") == "failed":
+            self._ready.set_exception(EngineError(f"cannot make enclave {self._enclave}: {message['error']}"))
+        elif (future := self._pending.pop(message["id"], None)) is not None:
+            future.set_result((message, descriptors))
+
+    def _end(self, reason: str) -> None:
+        with self._sending:
+            self._ended = self._ended or reason
+            pending = [*self._pending.values()]
+            self._pending.clear()
+        for future in pending:
+            future.set_exception(self._gone())
+        if not self._ready.done():
+            self._ready.set_exception(EngineError(f"cannot make enclave {self._enclave}: {reason}"))
+        with self._changed:
+            self._changed.notify_all()

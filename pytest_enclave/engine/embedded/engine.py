@@ -1,0 +1,171 @@
+"""The embedded engine: services as plain processes, in namespaces that this user may make."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_enclave.engine.clock import RealClock
+from pytest_enclave.engine.embedded.launching import Enclosure, Launcher
+from pytest_enclave.engine.embedded.limits import problems_of
+from pytest_enclave.engine.embedded.probe import examine, unavailable
+from pytest_enclave.engine.embedded.roots import start_spec
+from pytest_enclave.engine.embedded.site import EmbeddedSite
+from pytest_enclave.engine.http import HttpClient
+from pytest_enclave.engine.protocol import Clock, EnclaveId, Leak, Probe, PullPolicy, ServiceSpec
+from pytest_enclave.errors import EngineError, Problem
+from pytest_enclave.images.resolve import ImageSources
+from pytest_enclave.images.store import ImageStore, default_root
+from pytest_enclave.linux.cgroups import Cgroups
+from pytest_enclave.linux.identity import own_map
+from pytest_enclave.plan.events import Emit
+from pytest_enclave.plan.facts import Capacity
+from pytest_enclave.plan.images import HOST_ROOT
+
+MEGABYTE = 1 << 20
+
+
+class EmbeddedEngine:
+    """Services without a daemon and without root. Nothing runs before the first enclave is opened.
+
+    `mirror` is a prefix tried first for images that name no registry; without `egress` services have no way out;
+    `docker_endpoint` finds a Docker engine whose images may be taken, None if there is none. `storage` is where
+    services' files are kept: `tmpfs` or `disk`; None: in memory where the kernel can. `store` has the images' layers.
+    """
+
+    name = "embedded"
+
+    def __init__(
+        self,
+        environ: Mapping[str, str] | None = None,
+        *,
+        mirror: str = "",
+        egress: bool = True,
+        docker_endpoint: Callable[[], str | None] = lambda: None,
+        storage: str | None = None,
+        store: Path | None = None,
+    ) -> None:
+        self._environ = dict(os.environ if environ is None else environ)
+        self._mirror = mirror
+        self._egress = egress
+        self._docker_endpoint = docker_endpoint
+        self._storage = storage
+        self._store = store
+        self._clock = RealClock()
+        self._http = HttpClient()
+        self._launcher = Launcher()
+        self._lock = threading.Lock()
+        self._images: ImageSources | None = None
+        self._asked: set[str] = set()
+        self._groups: bool | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """The machine's own."""
+        return self._clock
+
+    def probe(self) -> Probe:
+        """As whom services run. Tries it out, once a process. Raises EngineUnavailable, with what is missing."""
+        examination = examine()
+        if examination.refusal is not None:
+            raise unavailable(examination.refusal)
+        return Probe(examination.endpoint, "--enclave-engine=embedded")
+
+    def local_images(self, references: Iterable[str]) -> Mapping[str, str | None]:
+        """The digest of each image that is there, None for others. A local Docker is asked once for each."""
+        wanted = list(references)
+        sources = self._sources()
+        found: dict[str, str | None] = {}
+        for reference in wanted:
+            image = sources.store.find(reference) if reference in self._asked else None
+            if image is not None:
+                found[reference] = image.digest
+            elif reference == HOST_ROOT:
+                found[reference] = HOST_ROOT
+        found.update(sources.local(reference for reference in wanted if reference not in found))
+        self._asked.update(reference for reference in wanted if found[reference])
+        return found
+
+    def resolve_images(self, references: Iterable[str], policy: PullPolicy, emit: Emit) -> Mapping[str, str | Problem]:
+        """Have every image there, four at a time: its digest, or why it cannot be had."""
+        wanted = list(references)
+        found = self._sources().resolve((each for each in wanted if each != HOST_ROOT), policy, emit)
+        return {reference: found.get(reference, HOST_ROOT) for reference in wanted}
+
+    def capacity(self) -> Capacity:
+        """All CPU and memory of this machine, whatever else runs here."""
+        cpus = len(os.sched_getaffinity(0))
+        return Capacity(cpus * 1000, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEGABYTE)
+
+    def check(self, spec: ServiceSpec) -> Sequence[Problem]:
+        """What of this service the engine cannot do: warnings and errors, with a remedy."""
+        if self._groups is None:
+            self._groups = Cgroups.find() is not None
+        return problems_of(spec, self.capacity(), groups=self._groups)
+
+    def prepare(self, services: Collection[str]) -> None:
+        """Nothing: an enclave is there in milliseconds."""
+
+    def open(self, enclave: EnclaveId, services: Collection[str] = ()) -> EmbeddedSite:
+        """A new, empty enclave."""
+        return self._open(enclave, ())
+
+    def join(self, enclave: EnclaveId) -> EmbeddedSite:
+        """An enclave that another process of this user has made: it ends with the last that holds it.
+
+        Raises EngineError if it is gone.
+        """
+        enclosure = Enclosure.join(enclave.name, str(run_directory(self._environ) / enclave.name))
+        return EmbeddedSite(enclosure, self._http, self._prepare, self._fork)
+
+    def close(self) -> Sequence[Leak]:
+        """Let go of the launcher and of connections. The engine is not used afterwards."""
+        self._launcher.close()
+        self._http.close()
+        return []
+
+    def _open(self, enclave: EnclaveId, origin: Sequence[int]) -> EmbeddedSite:
+        plan = {
+            "name": enclave.name,
+            "directory": str(run_directory(self._environ) / enclave.name),
+            "storage": self._storage,
+        }
+        try:
+            enclosure = self._launcher.open(plan, origin)
+        except EngineError:
+            # Raises what explains it, if it is this machine that does not let us.
+            self.probe()
+            raise
+        return EmbeddedSite(enclosure, self._http, self._prepare, self._fork)
+
+    def _fork(self, enclave: EnclaveId, origin: Sequence[int], services: Sequence[Mapping[str, Any]]) -> EmbeddedSite:
+        site = self._open(enclave, origin)
+        try:
+            site.adopt(services)
+        except BaseException:
+            site.close()
+            raise
+        return site
+
+    def _prepare(self, spec: ServiceSpec) -> dict[str, Any]:
+        return start_spec(spec, self._sources().store.find, one_uid=own_map().kind == "single")
+
+    def _sources(self) -> ImageSources:
+        with self._lock:
+            if self._images is None:
+                store = ImageStore(self._store or default_root(self._environ), own_map())
+                daemon = self._docker_endpoint()
+                self._images = ImageSources(store, self._mirror, daemon, environ=self._environ)
+            return self._images
+
+
+def run_directory(environ: Mapping[str, str]) -> Path:
+    """Where enclaves have their sockets: a directory that is this user's alone."""
+    base = environ.get("XDG_RUNTIME_DIR") or ""
+    if base and os.access(base, os.W_OK):
+        return Path(base, "pytest-enclave")
+    return Path(tempfile.gettempdir(), f"pytest-enclave-{os.getuid()}")

@@ -1,0 +1,60 @@
+"""Commands in services, from the client's side: their output, their end, their deadline."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+
+from pytest_enclave.engine.embedded.client import Client, Reply
+from pytest_enclave.engine.protocol import DeadlineExceeded, ExecResult, NotReached
+
+POLL = 0.05
+"""Seconds between two looks whether a command has ended whose output goes on: something it started holds it open."""
+
+
+def run_command(client: Client, service: str, command: Sequence[str], deadline: float | None) -> ExecResult:
+    """Run a command; `deadline` in monotonic seconds. Raises DeadlineExceeded, NotReached, EngineError."""
+    begun = time.monotonic()
+    reader, writer = os.pipe()
+    try:
+        try:
+            number, answer = client.submit({"do": "exec", "name": service, "argv": list(command)}, [writer])
+        finally:
+            os.close(writer)
+        output = _read(reader, answer, deadline)
+        try:
+            reply = answer.result(_left(deadline))[0]
+        except FutureTimeout:
+            client.ask({"do": "cancel", "command": number})
+            took = max(0.0, (deadline or begun) - begun)
+            raise DeadlineExceeded(f"the command took longer than {took:.3g} s") from None
+    finally:
+        os.close(reader)
+    if "error" in reply:
+        raise NotReached(f"the service {reply['error']}")
+    return ExecResult(reply["code"], output.decode(errors="replace"))
+
+
+def _read(reader: int, answer: Future[Reply], deadline: float | None) -> bytes:
+    """All that the command writes, until its output is closed, it has ended, or the deadline."""
+    chunks: list[bytes] = []
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    while True:
+        ended = answer.done()
+        patience = 0.0 if ended else POLL if deadline is None else min(POLL, max(0.0, deadline - time.monotonic()))
+        if poll.poll(patience * 1000):
+            if not (chunk := os.read(reader, 1 << 18)):
+                break
+            chunks.append(chunk)
+        elif ended or (deadline is not None and time.monotonic() >= deadline):
+            break
+    return b"".join(chunks)
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -1,0 +1,1 @@
+"""What runs in the processes of an enclave. Standard library alone: they start without site-packages."""

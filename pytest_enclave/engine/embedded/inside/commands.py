@@ -1,0 +1,66 @@
+"""What is forked from init to do something in a running service: a command, or reading its files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tarfile
+from typing import Any, NoReturn
+
+from pytest_enclave.engine.embedded.channel import Channel
+from pytest_enclave.engine.embedded.inside.body import ProgramError, StartError, execute
+from pytest_enclave.engine.embedded.inside.users import User
+from pytest_enclave.linux import syscalls
+
+JOINED = ("ipc", "uts", "net", "mnt", "user")
+"""The namespaces a command enters; that of its process id is entered before the fork. A user namespace comes last: it
+takes away the right to enter others."""
+
+
+def become_command(
+    spec: dict[str, Any], namespaces: dict[str, int], argv: list[str], user: User, output: int
+) -> NoReturn:
+    """Run a command in a service's namespaces, with its environment, rights and limits.
+
+    If it cannot be executed, that is its output, with the shell's exit code.
+    """
+    code = 126
+    try:
+        for path in spec["cgroups"]:
+            with open(path, "w") as members:
+                members.write("0")
+        for name in JOINED:
+            if name in namespaces:
+                syscalls.setns(namespaces[name])
+        # A group of its own, so that all of it can be killed at its deadline.
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        execute({**spec, "argv": argv}, user)
+    except ProgramError as error:
+        code = error.code
+        os.write(output, f"{error}\n".encode())
+    except (StartError, OSError) as error:
+        os.write(output, f"{error}\n".encode())
+    finally:
+        os._exit(code)
+
+
+def become_reader(mount_namespace: int, path: str, stream: int, report: Channel) -> NoReturn:
+    """Write a tar of a file or directory, as seen from inside of a service, which need not run any more."""
+    try:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        syscalls.setns(mount_namespace)
+        real = os.path.realpath(path if path.startswith("/") else f"/{path}")
+        os.lstat(real)
+        report.send({})
+        report.close()
+        with open(stream, "wb", buffering=0) as sink, tarfile.open(fileobj=sink, mode="w|") as tar:
+            tar.add(real, arcname=os.path.basename(real) or ".")
+    except BaseException as error:
+        if report.fileno() >= 0:
+            report.send({"error": getattr(error, "strerror", None) or str(error)})
+    finally:
+        os._exit(0)

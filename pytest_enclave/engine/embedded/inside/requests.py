@@ -1,0 +1,330 @@
+"""What clients ask of init, and the answers."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pytest_enclave.engine.embedded.channel import Channel
+from pytest_enclave.engine.embedded.inside.commands import become_command, become_reader
+from pytest_enclave.engine.embedded.inside.service import Service
+from pytest_enclave.linux import syscalls
+
+if TYPE_CHECKING:
+    from pytest_enclave.engine.embedded.inside.init import Init
+
+STOP_GRACE = 1.0
+"""Seconds that a service has to end when it is asked to."""
+
+FREEZE_GRACE = 20.0
+"""Seconds that it has before it is frozen: what it still has to write is what forks begin with."""
+
+CONNECT_TIME = 1.0
+"""Seconds after which a connection that is neither accepted nor refused counts as refused."""
+
+Answer = Callable[[dict[str, Any]], None]
+
+
+class Requests:
+    """Answers every request exactly once, now or later."""
+
+    def __init__(self, init: Init) -> None:
+        self._init = init
+        self._loop = init.loop
+        self._commands: dict[tuple[int, int], int] = {}
+        self._relays: dict[str, list[Any]] = {}
+        self._flushing: dict[str, list[Callable[[], None]]] = {}
+        self._loop.watch(init.keeper.fileno(), self._hear_keeper)
+
+    def answer(self, client: int, message: dict[str, Any], descriptors: list[int]) -> None:
+        """Do what a message asks for. Its descriptors are closed in the end."""
+        number = message.get("id")
+
+        def tell(reply: dict[str, Any], *passed: int) -> None:
+            self._init.send(client, {"id": number, **reply}, passed)
+
+        try:
+            handler = getattr(self, f"_do_{message['do']}")
+            handler(client, message, descriptors, tell)
+        except OSError as error:
+            tell({"error": str(error), "kind": "system"})
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _do_reserve(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        tell({"ip": self._init.service(message["name"]).address})
+
+    def _do_observe(self, _client: int, _message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        tell({"services": {name: service.state() for name, service in self._init.services.items()}})
+
+    def _do_start(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        """Start a service from a spec, in place of what has its name."""
+        spec = message["spec"]
+        service = self._init.service(spec["name"])
+        if service.status == "starting":
+            tell({"error": "it is being started already", "kind": "start"})
+            return
+
+        def replaced() -> None:
+            service.discard()
+            self._start(service, spec, tell)
+
+        if service.status == "absent":
+            self._start(service, spec, tell)
+        else:
+            service.kill(replaced)
+
+    def _start(self, service: Service, spec: dict[str, Any], tell: Answer) -> None:
+        reader, writer = os.pipe()
+        try:
+            self._follow(service, reader)
+        finally:
+            os.close(reader)
+        service.start(spec, writer, tell)
+
+    def _follow(self, service: Service, reader: int) -> None:
+        directory = self._init.log_directory(service)
+        os.makedirs(directory, exist_ok=True)
+        place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._init.keeper.send({"do": "follow", "key": service.name}, [reader, place])
+        finally:
+            os.close(place)
+
+    def _do_act(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        service = self._init.services.get(message["name"])
+        action = message["action"]
+        if service is None or service.status == "absent":
+            tell({} if action == "remove" else {"error": "there is none", "kind": "absent"})
+        elif action == "remove":
+            service.kill(lambda: self._remove(service, tell))
+        elif action == "kill":
+            service.kill(lambda: tell({}))
+        elif action == "stop":
+            service.stop(STOP_GRACE, lambda: tell({}))
+        elif action == "start":
+            if service.alive:
+                tell({})
+            else:
+                self._start(service, service.spec, tell)
+        elif not service.alive:
+            tell({"error": "does not run", "kind": "ended"})
+        else:
+            (service.pause if action == "pause" else service.resume)()
+            tell({})
+
+    def _remove(self, service: Service, tell: Answer) -> None:
+        service.discard()
+        self._init.forget(service.name)
+        for key in [key for key in self._relays if key.startswith(f"{service.name}:")]:
+            del self._relays[key]
+        directory = self._init.log_directory(service)
+        for entry in os.listdir(directory):
+            os.unlink(f"{directory}/{entry}")
+        tell({})
+
+    def _do_exec(self, client: int, message: dict[str, Any], descriptors: list[int], tell: Answer) -> None:
+        """Run a command; its output goes to the descriptor. Answers with `code` when it has ended."""
+        service = self._running(message["name"])
+        child = self._fork_into(service)
+        if child == 0:
+            become_command(service.spec, service.namespaces, message["argv"], service.user, descriptors[0])
+        key = client, message["id"]
+        self._commands[key] = child
+
+        def ended(status: int) -> None:
+            del self._commands[key]
+            code = os.waitstatus_to_exitcode(status)
+            tell({"code": code if code >= 0 else 128 - code})
+
+        self._loop.when_ended(child, ended)
+
+    def _fork_into(self, service: Service) -> int:
+        """Fork a child into the PID namespace of a service; 0 in the child."""
+        own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+        try:
+            syscalls.setns(service.namespaces["pid"])
+            child = -1
+            try:
+                child = os.fork()
+            finally:
+                # The child is to stay where it is.
+                if child != 0:
+                    syscalls.setns(own)
+        finally:
+            os.close(own)
+        return child
+
+    def _do_cancel(self, client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        """Kill a command and what it has started."""
+        child = self._commands.get((client, message["command"]))
+        if child is not None:
+            for kill in (os.killpg, os.kill):
+                with suppress(OSError):
+                    kill(child, signal.SIGKILL)
+        tell({})
+
+    def _do_read(self, _client: int, message: dict[str, Any], descriptors: list[int], tell: Answer) -> None:
+        """Write a tar of a path inside a service to the descriptor. Answers before, when it is known to be there."""
+        service = self._init.services.get(message["name"])
+        if service is None or "mnt" not in service.namespaces:
+            tell({"error": "no such service", "kind": "absent"})
+            return
+        ours, theirs = socket.socketpair()
+        child = os.fork()
+        if child == 0:
+            ours.close()
+            become_reader(service.namespaces["mnt"], message["path"], descriptors[0], Channel(theirs))
+        theirs.close()
+        report = Channel(ours)
+
+        def reported() -> None:
+            with suppress(EOFError):
+                for reply, _ in report.arrived():
+                    tell(reply)
+            self._loop.forget(report.fileno())
+            report.close()
+
+        self._loop.watch(report.fileno(), reported)
+
+    def _do_logs(self, _client: int, message: dict[str, Any], _: list[int], tell: Callable[..., None]) -> None:
+        """The directory of a service's log, when everything that it has written by now is in it."""
+        service = self._init.services.get(message["name"])
+        if service is None or service.status == "absent":
+            tell({"error": "no such service", "kind": "absent"})
+            return
+
+        def flushed() -> None:
+            place = os.open(self._init.log_directory(service), os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                tell({}, place)
+            finally:
+                os.close(place)
+
+        self._flushing.setdefault(service.name, []).append(flushed)
+        self._init.keeper.send({"do": "flush", "key": service.name})
+
+    def _hear_keeper(self) -> None:
+        for message, _ in self._init.keeper.arrived():
+            if message["event"] == "flushed":
+                for flushed in self._flushing.pop(message["key"], []):
+                    flushed()
+
+    def _do_accepts(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        """Whether something accepts connections on a port."""
+        service = self._init.services.get(message["name"])
+        if service is None or not service.alive:
+            tell({"accepts": False})
+            return
+        attempt = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        done = attempt.connect_ex((service.address, message["port"]))
+        if done != errno.EINPROGRESS:
+            attempt.close()
+            tell({"accepts": done == 0})
+            return
+
+        def finish() -> None:
+            if attempt.fileno() < 0:
+                return
+            accepted = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0 and _connected(attempt)
+            self._loop.forget(attempt.fileno())
+            attempt.close()
+            tell({"accepts": accepted})
+
+        self._loop.watch(attempt.fileno(), finish, writable=True)
+        self._loop.after(CONNECT_TIME, finish)
+
+    def _do_relay(self, _client: int, message: dict[str, Any], descriptors: list[int], tell: Answer) -> None:
+        """Where a port is reached from outside; nothing if there is no relay and no listener was brought."""
+        service = self._running_or_ended(message["name"])
+        key = f"{service.name}:{message['port']}/{message['protocol']}"
+        if key not in self._relays and descriptors:
+            self._relays[key] = message["endpoint"]
+            target = [service.address, message["port"]]
+            self._init.relay.send(
+                {"do": "listen", "key": key, "protocol": message["protocol"], "to": target}, descriptors
+            )
+        tell({"endpoint": self._relays.get(key)})
+
+    def _do_freeze(self, _client: int, _message: dict[str, Any], _: list[int], tell: Callable[..., None]) -> None:
+        """Stop what runs, make what it has written a layer, and let it go on from there.
+
+        Answers with what a fork needs: the services as they are, and this enclave's user and mount namespaces.
+        """
+        services = [service for service in self._init.services.values() if service.status != "absent"]
+        waiting = [service for service in services if service.alive]
+        outcomes: list[dict[str, Any]] = []
+        pending = len(waiting)
+
+        def frozen() -> None:
+            told = []
+            for service in services:
+                status = "running" if service in waiting else service.status
+                state = {"number": service.number, "status": status, "exit": service.exit}
+                told.append({**state, "spec": service.freeze()})
+            spaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in ("user", "mnt")]
+
+            def started(outcome: dict[str, Any]) -> None:
+                outcomes.append(outcome)
+                if len(outcomes) < len(waiting):
+                    return
+                error = next((each for each in outcomes if each), {})
+                tell({**error, "services": told}, *spaces)
+                for descriptor in spaces:
+                    os.close(descriptor)
+
+            for service in waiting:
+                self._start(service, service.spec, started)
+            if not waiting:
+                outcomes.append({})
+                tell({"services": told}, *spaces)
+
+        def stopped() -> None:
+            nonlocal pending
+            pending -= 1
+            if pending == 0:
+                frozen()
+
+        for service in waiting:
+            service.stop(FREEZE_GRACE, stopped)
+        if not waiting:
+            frozen()
+
+    def _do_adopt(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        """In a fork: a service as its origin had it."""
+        spec = message["spec"]
+        service = self._init.reserve(spec["name"], message["number"])
+        if message["status"] == "running":
+            self._start(service, spec, tell)
+        else:
+            service.adopt(spec, message["status"], message["exit"])
+            tell({})
+
+    def _do_close(self, _client: int, _message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        self._init.end()
+
+    def _running(self, name: str) -> Service:
+        service = self._init.services.get(name)
+        if service is None or not service.alive or "pid" not in service.namespaces:
+            raise ProcessLookupError(errno.ESRCH, "does not run")
+        return service
+
+    def _running_or_ended(self, name: str) -> Service:
+        service = self._init.services.get(name)
+        if service is None or service.status == "absent":
+            raise ProcessLookupError(errno.ESRCH, "no such service")
+        return service
+
+
+def _connected(attempt: socket.socket) -> bool:
+    try:
+        attempt.getpeername()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,190 @@
+"""A service's root directory: an overlay of its image's layers, with /proc, /sys, /dev and mounted files.
+
+What an image contains is not trusted: its links may lead anywhere. So everything that is mounted into it is opened
+before, and mounted from within a chroot, where no link leads out.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Any
+
+from pytest_enclave.linux import mounts, syscalls
+
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+
+DEVICE_LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+    "core": "/proc/kcore",
+    "ptmx": "pts/ptmx",
+}
+
+READ_ONLY = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
+
+HIDDEN_FILES = (
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/proc/kmsg",
+)
+
+HIDDEN_DIRECTORIES = ("/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/firmware", "/sys/fs", "/sys/kernel")
+"""As Docker hides them, and what would tell of the machine's control groups and kernel."""
+
+HOST_DIRECTORIES = ("bin", "etc", "lib", "lib32", "lib64", "libx32", "opt", "sbin", "usr")
+"""What of the machine's root directory `host:/` shows. Everything else is empty: homes, run, var, mounted disks."""
+
+HOST_SKELETON = ("home", "media", "mnt", "proc", "root", "run", "srv", "sys", "dev", "tmp", "var")
+VAR_SKELETON = ("cache", "lib", "log", "spool", "tmp")
+
+
+class Storage:
+    """Where an enclave keeps the files of its services: a directory that only init's mount namespace has."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.root = f"{path}/root"
+        self.hosts = f"{path}/hosts"
+        self.resolver = f"{path}/resolv.conf"
+        self.empty = f"{path}/empty"
+
+    def prepare(self) -> None:
+        """Make what is not there yet. A fork finds its origin's."""
+        for directory in (self.root, self.empty):
+            os.makedirs(directory, exist_ok=True)
+        for file in (self.hosts, self.resolver):
+            with open(file, "a"):
+                pass
+
+
+def enter_root(storage: Storage, upper: str, spec: dict[str, Any]) -> None:
+    """Make the root directory of a service from its spec, and this process's root. `upper` has what the service writes.
+
+    The process is alone in its mount namespace. Raises OSError with what could not be mounted.
+    """
+    if spec.get("host"):
+        _overlay_host(storage, upper, spec["host_layers"])
+    else:
+        _overlay(spec["lowers"], upper, storage.root)
+    outside = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    sources = _open_sources(storage, spec)
+    os.chroot(storage.root)
+    os.chdir("/")
+    _mount_system(sources)
+    for number, (_, target) in enumerate(spec["artifacts"]):
+        _make_directory(target)
+        mounts.bind(_by_descriptor(sources[f"artifact {number}"]), target, read_only=True)
+    for name, target in (("hosts", "/etc/hosts"), ("resolver", "/etc/resolv.conf")):
+        _make_file(target)
+        mounts.bind(_by_descriptor(sources[name]), target, read_only=True)
+    for descriptor in sources.values():
+        os.close(descriptor)
+    os.fchdir(outside)
+    os.close(outside)
+    os.chroot(".")
+    os.chdir(storage.root)
+    syscalls.pivot_root(".", ".")
+    syscalls.umount(".", syscalls.MNT_DETACH)
+    os.chdir("/")
+
+
+def _overlay(lowers: list[str], upper: str, target: str) -> None:
+    os.makedirs(f"{upper}/upper", exist_ok=True)
+    os.makedirs(f"{upper}/work", exist_ok=True)
+    mounts.overlay(lowers, f"{upper}/upper", f"{upper}/work", target)
+
+
+def _overlay_host(storage: Storage, upper: str, layers: list[str]) -> None:
+    """The machine's own programs and settings, each directory an overlay: one of all of / is refused, for what is
+    mounted below it may not be uncovered. `layers` are what earlier starts wrote."""
+    root = storage.root
+    _overlay([storage.empty, *(f"{layer}/top/upper" for layer in layers)], f"{upper}/top", root)
+    for name in HOST_DIRECTORIES:
+        if not os.path.lexists(f"/{name}"):
+            continue
+        if os.path.islink(f"/{name}"):
+            if not os.path.lexists(f"{root}/{name}"):
+                os.symlink(os.readlink(f"/{name}"), f"{root}/{name}")
+            continue
+        os.makedirs(f"{root}/{name}", exist_ok=True)
+        _overlay([f"/{name}", *(f"{layer}/{name}/upper" for layer in layers)], f"{upper}/{name}", f"{root}/{name}")
+    for name in HOST_SKELETON:
+        os.makedirs(f"{root}/{name}", exist_ok=True)
+    for name in VAR_SKELETON:
+        os.makedirs(f"{root}/var/{name}", exist_ok=True)
+    for name in ("tmp", "var/tmp"):
+        os.chmod(f"{root}/{name}", 0o1777)
+    if not os.path.lexists(f"{root}/var/run"):
+        os.symlink("/run", f"{root}/var/run")
+
+
+def _open_sources(storage: Storage, spec: dict[str, Any]) -> dict[str, int]:
+    paths = {"hosts": storage.hosts, "resolver": storage.resolver, "empty": storage.empty}
+    paths.update({name: f"/dev/{name}" for name in DEVICES})
+    paths.update({f"artifact {number}": source for number, (source, _) in enumerate(spec["artifacts"])})
+    return {name: os.open(path, os.O_PATH) for name, path in paths.items()}
+
+
+def _mount_system(sources: dict[str, int]) -> None:
+    """Mount /proc first: it is how what was opened is named from here on."""
+    for directory in ("/proc", "/sys", "/dev"):
+        _make_directory(directory)
+    mounts.proc("/proc")
+    _open_low_ports()
+    mounts.sysfs_read_only("/sys")
+    mounts.tmpfs("/dev", "mode=755,size=65536k")
+    for name in DEVICES:
+        with open(f"/dev/{name}", "w"):
+            pass
+        mounts.bind(_by_descriptor(sources[name]), f"/dev/{name}")
+    for name, target in DEVICE_LINKS.items():
+        os.symlink(target, f"/dev/{name}")
+    for name in ("pts", "shm", "mqueue"):
+        os.mkdir(f"/dev/{name}")
+    mounts.devpts("/dev/pts")
+    mounts.tmpfs("/dev/shm", "mode=1777,size=65536k")
+    for path in READ_ONLY:
+        if os.path.exists(path):
+            mounts.bind(path, path, read_only=True)
+    for path in HIDDEN_FILES:
+        if os.path.exists(path):
+            mounts.bind("/dev/null", path, read_only=True)
+    for path in HIDDEN_DIRECTORIES:
+        if os.path.isdir(path):
+            mounts.bind(_by_descriptor(sources["empty"]), path, read_only=True)
+
+
+def _open_low_ports() -> None:
+    """Whoever a service runs as may listen on port 80, and ping, as in Docker."""
+    for name, value in (("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 0")):
+        with open(f"/proc/sys/net/ipv4/{name}", "w") as setting:
+            setting.write(value)
+
+
+def _by_descriptor(descriptor: int) -> str:
+    return f"/proc/self/fd/{descriptor}"
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(
+            errno.ENOTDIR, "files artifacts are directories, and the image has a file at this mount path", path
+        ) from None
+
+
+def _make_file(path: str) -> None:
+    """A file to mount onto, in place of whatever a link there leads to."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.islink(path):
+        os.unlink(path)
+    if not os.path.exists(path) or not stat.S_ISREG(os.stat(path).st_mode):
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))

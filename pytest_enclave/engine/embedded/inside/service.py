@@ -1,0 +1,272 @@
+"""A service, as init knows it: what it was started from, its processes, its end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from pytest_enclave.engine.embedded.channel import Channel
+from pytest_enclave.engine.embedded.inside.body import become_service
+from pytest_enclave.engine.embedded.inside.limits import Limits, resident
+from pytest_enclave.engine.embedded.inside.loop import Loop
+from pytest_enclave.engine.embedded.inside.root import Storage
+from pytest_enclave.engine.embedded.inside.users import User
+from pytest_enclave.linux import syscalls
+
+Outcome = Callable[[dict[str, Any]], None]
+"""Told once how something went: empty, or `error` and `kind`."""
+
+WATCH = 0.05
+"""Seconds between two looks at the memory of a service that no control group limits."""
+
+
+class Service:
+    """One name in the enclave. Statuses: `absent`, `starting`, `running`, `paused`, `stopped` (asked to), `exited`."""
+
+    def __init__(self, name: str, number: int, address: str, storage: Storage, loop: Loop, limits: Limits) -> None:
+        self.name = name
+        self.number = number
+        self.address = address
+        self.status = "absent"
+        self.exit: dict[str, Any] | None = None
+        self.spec: dict[str, Any] = {}
+        self.namespaces: dict[str, int] = {}
+        self.user = User(0, 0, [], "/")
+        self.on_change: Callable[[Service], None] = lambda _: None
+        self.on_names: Callable[[Service, list[int]], None] = lambda *_: None
+        self._storage = storage
+        self._loop = loop
+        self._limits = limits
+        self._process = 0
+        self._starts = 0
+        self._layers = 0
+        self._stopping = False
+        self._failed = False
+        self._frozen = False
+        self._greedy = False
+        self._at_end: list[Callable[[], None]] = []
+        self._starting: Outcome | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether its first process runs, or is stopped by a signal."""
+        return self._process != 0
+
+    @property
+    def upper(self) -> str:
+        """Where what it writes is kept."""
+        return f"{self._storage.path}/services/{self.number}.{self._layers}"
+
+    def state(self) -> dict[str, Any]:
+        """What clients are told."""
+        return {"status": self.status, "ip": self.address, "image": self.spec.get("image", ""), "exit": self.exit}
+
+    def start(self, spec: dict[str, Any], output: int, tell: Outcome) -> None:
+        """Start it, anew or once more; the descriptor for its output is used up. It must not be alive."""
+        self._forget_namespaces()
+        if self._frozen:
+            spec = self._beyond()
+            self._layers += 1
+            self._frozen = False
+        self.spec = spec
+        self.exit = None
+        self.status = "starting"
+        self._starting = tell
+        self._stopping = self._failed = self._greedy = False
+        self._starts += 1
+        spec["ip"] = self.address
+        try:
+            spec["cgroups"] = self._limits.enter(self.name, spec)
+        except OSError as error:
+            os.close(output)
+            self._started({"error": f"its limits cannot be set: {error}", "kind": "system"})
+            return
+        ours, theirs = socket.socketpair()
+        process = self._fork(theirs, output)
+        theirs.close()
+        os.close(output)
+        self._process = process
+        self._loop.when_ended(process, self._ended)
+        if self._limits.must_be_watched(spec):
+            self._loop.after(WATCH, lambda: self._watch_memory(process))
+        channel = Channel(ours)
+        self._loop.watch(channel.fileno(), lambda: self._reported(channel))
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its first process."""
+        if self._process:
+            os.kill(self._process, number)
+
+    def signal_all(self, number: int) -> None:
+        """Send a signal to all of its processes, those that are forked meanwhile included."""
+        told: set[int] = set()
+        while new := self._processes() - told:
+            for process in new:
+                with suppress(ProcessLookupError):
+                    os.kill(process, number)
+            told |= new
+
+    def stop(self, grace: float, then: Callable[[], None]) -> None:
+        """Ask it to end, kill it after the grace (seconds), and call back when it has ended."""
+        if not self.alive:
+            if self.status == "exited":
+                self.status = "stopped"
+                self.on_change(self)
+            then()
+            return
+        self._stopping = True
+        self._at_end.append(then)
+        self.signal(self.spec.get("stop_signal") or signal.SIGTERM)
+        if self.status == "paused":
+            self.signal_all(signal.SIGCONT)
+        process = self._process
+        self._loop.after(grace, lambda: self.signal(signal.SIGKILL) if self._process == process else None)
+
+    def kill(self, then: Callable[[], None]) -> None:
+        """Kill it, and call back when it has ended."""
+        if not self.alive:
+            then()
+            return
+        self._at_end.append(then)
+        self.signal(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Stop all of its processes where they are."""
+        self.signal_all(signal.SIGSTOP)
+        self.status = "paused"
+        self.on_change(self)
+
+    def resume(self) -> None:
+        """Let them go on."""
+        self.signal_all(signal.SIGCONT)
+        self.status = "running"
+        self.on_change(self)
+
+    def freeze(self) -> dict[str, Any]:
+        """What it is now, as a spec that forks begin from. It must have ended; it writes elsewhere later."""
+        self._frozen = True
+        return self._beyond()
+
+    def adopt(self, spec: dict[str, Any], status: str, ending: dict[str, Any] | None) -> None:
+        """Be what a service that has ended was in the enclave that this one is a fork of."""
+        self.spec, self.status, self.exit = spec, status, ending
+        self.on_change(self)
+
+    def discard(self) -> None:
+        """Forget it and all that it wrote. It must have ended."""
+        self._forget_namespaces()
+        self._limits.remove(self.name)
+        self.status = "absent"
+        self.exit = None
+        if not self._frozen:
+            shutil.rmtree(self.upper, ignore_errors=True)
+        self._frozen = False
+        self._layers += 1
+        self.on_change(self)
+
+    def _beyond(self) -> dict[str, Any]:
+        """Its spec, with what it has written so far as a layer that nobody writes to."""
+        if self.spec.get("host"):
+            return {**self.spec, "host_layers": [*self.spec["host_layers"], self.upper]}
+        return {**self.spec, "lowers": [*self.spec["lowers"], f"{self.upper}/upper"]}
+
+    def _fork(self, report: socket.socket, output: int) -> int:
+        own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWPID)
+            process = -1
+            try:
+                process = os.fork()
+            finally:
+                # Our further children are to be in our own namespace again.
+                if process != 0:
+                    syscalls.setns(own)
+        finally:
+            os.close(own)
+        if process == 0:
+            link = f"s{self.number}.{self._starts}"
+            become_service(self.spec, self._storage, self.upper, link, output, report)
+        return process
+
+    def _reported(self, channel: Channel) -> None:
+        """The process tells of its namespaces, of an error, or that it has become its program."""
+        try:
+            for message, descriptors in channel.arrived():
+                if "error" in message:
+                    self._started(message)
+                else:
+                    spaces = message["namespaces"]
+                    self.namespaces = dict(zip(spaces, descriptors, strict=False))
+                    uid, gid, groups, home = message["user"]
+                    self.user = User(uid, gid, groups, home)
+                    self.on_names(self, descriptors[len(spaces) :])
+        except EOFError:
+            self._loop.forget(channel.fileno())
+            channel.close()
+            if self._starting is not None and self.namespaces:
+                if self.alive:
+                    self.status = "running"
+                else:
+                    self._leave_namespaces()
+                self._started({})
+            elif self._starting is not None:
+                self._started({"error": "its first process ended before it ran its program", "kind": "system"})
+
+    def _started(self, outcome: dict[str, Any]) -> None:
+        tell, self._starting = self._starting, None
+        if outcome:
+            self._failed = True
+            self.status, self.exit = "absent", None
+        if tell is not None:
+            self.on_change(self)
+            tell(outcome)
+
+    def _ended(self, status: int) -> None:
+        self._process = 0
+        code = os.waitstatus_to_exitcode(status)
+        memory = self._limits.ran_out(self.name) or self._greedy
+        self.exit = {"code": code if code >= 0 else 128 - code, "out_of_memory": memory and code == -signal.SIGKILL}
+        self.status = "stopped" if self._stopping else "exited"
+        if self._failed:
+            self.status, self.exit = "absent", None
+        self._leave_namespaces()
+        callbacks, self._at_end = self._at_end, []
+        if self._starting is None:
+            self.on_change(self)
+        for callback in callbacks:
+            callback()
+
+    def _watch_memory(self, process: int) -> None:
+        if self._process != process:
+            return
+        if sum(map(resident, self._processes())) > self.spec["memory"]:
+            self._greedy = True
+            self.signal(signal.SIGKILL)
+        else:
+            self._loop.after(WATCH, lambda: self._watch_memory(process))
+
+    def _leave_namespaces(self) -> None:
+        """Keep the mounts alone: its files may be asked for when it has ended."""
+        for space in [name for name in self.namespaces if name != "mnt"]:
+            os.close(self.namespaces.pop(space))
+
+    def _forget_namespaces(self) -> None:
+        for descriptor in self.namespaces.values():
+            os.close(descriptor)
+        self.namespaces = {}
+
+    def _processes(self) -> set[int]:
+        """The processes in its PID namespace, by their numbers here."""
+        wanted = os.fstat(self.namespaces["pid"]).st_ino if "pid" in self.namespaces else -1
+        found = set()
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                with suppress(OSError):
+                    if os.stat(f"/proc/{name}/ns/pid").st_ino == wanted:
+                        found.add(int(name))
+        return found

@@ -1,0 +1,175 @@
+"""The supervisor of an enclave: the part of it that stays outside.
+
+Theory of operation
+-------------------
+    supervisor ── boot ── init (PID 1 of the enclave) ── services, commands, keeper, relay, names
+
+* *boot* enters (or, for a fork of another enclave, joins) a user and a mount namespace, unshares the others, forks
+  *init*, and waits for it. The supervisor writes boot's maps of user ids, as that takes rights that boot has given up.
+* Everything of the enclave is a descendant of init, in its PID namespace: when init ends, for whatever reason, the
+  kernel ends all of them, and with them go their mounts, links, and the memory that their files were in.
+* Init ends when its last client is gone; so a test process may be killed at any moment. Boot and init are killed by the
+  kernel if the supervisor dies (`PR_SET_PDEATHSIG`; both are forked by single-threaded parents that wait for them).
+* What then is left is outside: the directory with the socket, storage on disk where the kernel needs it, cgroups. The
+  supervisor removes these, tells what it could not remove to whoever opened the enclave, and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from typing import Any
+
+from pytest_enclave.engine.embedded.channel import Channel
+from pytest_enclave.engine.embedded.inside.init import Init
+from pytest_enclave.engine.embedded.inside.leftovers import Leftovers
+from pytest_enclave.linux import identity, mounts, syscalls
+
+NEW_NAMESPACES = (
+    syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWPID
+)
+
+LONGEST_TRACE = 4000
+"""Characters of what the enclave's processes wrote on their standard error that are told when init ends by an error."""
+
+
+def supervise(plan: dict[str, Any], descriptors: list[int]) -> None:
+    """Run an enclave to its end, and never return.
+
+    `descriptors`: the first client's connection; where to tell the end (one JSON object: `leaks`, `error`); then, for a
+    fork, the user and the mount namespace of its origin.
+    """
+    lease, end, *origin = descriptors
+    code = 1
+    try:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        trace = _own_standard_streams()
+        code = _supervise(plan, lease, end, origin, trace)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _own_standard_streams() -> int:
+    """Detach from the test process's streams. What is written on standard error is kept in memory, to be told."""
+    null = os.open(os.devnull, os.O_RDWR)
+    trace = os.memfd_create("trace")
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(trace, 2)
+    os.close(null)
+    return trace
+
+
+def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], trace: int) -> int:
+    leftovers = Leftovers(plan["name"], plan["directory"])
+    plan["cgroups"] = leftovers.cgroups
+    try:
+        _make_directory(plan["directory"])
+        listener = _listen(plan["directory"])
+        ours, theirs = socket.socketpair()
+        boot = os.fork()
+        if boot == 0:
+            ours.close()
+            os.close(end)
+            _boot(plan, lease, listener, origin, theirs)
+        theirs.close()
+        os.close(lease)
+        listener.close()
+        for descriptor in origin:
+            os.close(descriptor)
+        if ours.recv(1):
+            identity.write_maps(boot, identity.own_map())
+            ours.send(b".")
+        status = os.waitstatus_to_exitcode(os.waitpid(boot, 0)[1])
+        error = "" if status == 0 else _told(trace, status)
+    except OSError as failure:
+        error = str(failure)
+    leaks = leftovers.remove()
+    # Whoever opened the enclave may be gone.
+    with suppress(OSError):
+        os.write(end, json.dumps({"leaks": leaks, "error": error}).encode())
+    return 0
+
+
+def _make_directory(path: str) -> None:
+    """Make the enclave's directory. That of all enclaves must be ours alone, whoever made it."""
+    parent = os.path.dirname(path)
+    os.makedirs(parent, mode=0o700, exist_ok=True)
+    found = os.lstat(parent)
+    if found.st_uid != os.getuid() or found.st_mode & 0o077 or os.path.islink(parent):
+        raise OSError(f"{parent} is not a directory of ours alone: remove it")
+    os.mkdir(path, mode=0o700)
+
+
+def _listen(directory: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(f"{directory}/socket")
+    listener.listen(64)
+    return listener
+
+
+def _told(trace: int, status: int) -> str:
+    size = os.fstat(trace).st_size
+    text = os.pread(trace, LONGEST_TRACE, max(0, size - LONGEST_TRACE)).decode(errors="replace").strip()
+    return text or f"the enclave's first process ended with {status}"
+
+
+def _boot(plan: dict[str, Any], lease: int, listener: socket.socket, origin: list[int], parent: socket.socket) -> None:
+    """Enter the namespaces, fork init, wait for it. Never returns."""
+    code = 1
+    try:
+        if origin:
+            parent.close()
+            for namespace in origin:
+                syscalls.setns(namespace)
+                os.close(namespace)
+        else:
+            syscalls.unshare(syscalls.CLONE_NEWUSER)
+            parent.send(b".")
+            if not parent.recv(1):
+                raise OSError("the supervisor could not map user ids")
+            parent.close()
+        # Entering a user namespace clears it, so not before.
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        syscalls.unshare(NEW_NAMESPACES)
+        child = os.fork()
+        if child == 0:
+            _init(plan, lease, listener, bool(origin))
+        os.close(lease)
+        listener.close()
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    except BaseException as error:
+        _tell(lease, error)
+    finally:
+        os._exit(code if code >= 0 else 128 - code)
+
+
+def _init(plan: dict[str, Any], lease: int, listener: socket.socket, forked: bool) -> None:
+    code = 1
+    try:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        mounts.private_root()
+        mounts.proc("/proc")
+        init = Init(plan, socket.socket(fileno=lease), listener, forked)
+        init.run()
+        code = 0
+    except BaseException as error:
+        _tell(lease, error)
+    finally:
+        os._exit(code)
+
+
+def _tell(lease: int, error: BaseException) -> None:
+    """Tell the first client that there will be no enclave, and the supervisor why."""
+    traceback.print_exc(file=sys.stderr)
+    sys.stderr.flush()
+    with suppress(OSError), socket.socket(fileno=os.dup(lease)) as connection:
+        Channel(connection).send({"event": "failed", "error": f"{type(error).__name__}: {error}"})

@@ -1,0 +1,271 @@
+"""One enclave on the embedded engine: its services by name, and what can be asked of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pytest_enclave.engine.clock import RealClock
+from pytest_enclave.engine.embedded import wording
+from pytest_enclave.engine.embedded.client import Client, Reply
+from pytest_enclave.engine.embedded.execution import run_command
+from pytest_enclave.engine.embedded.inside.logs import open_segments
+from pytest_enclave.engine.embedded.launching import Enclosure
+from pytest_enclave.engine.embedded.log_lines import read_lines
+from pytest_enclave.engine.embedded.reaching import Reach
+from pytest_enclave.engine.http import HttpClient
+from pytest_enclave.engine.protocol import (
+    Action,
+    Address,
+    EnclaveId,
+    Endpoint,
+    ExecResult,
+    Exit,
+    HttpRequest,
+    HttpResponse,
+    Leak,
+    LogLine,
+    NotReached,
+    ServiceSpec,
+)
+from pytest_enclave.errors import EnclaveError, EngineError, ServiceError
+from pytest_enclave.plan.facts import ServiceFact, Status
+from pytest_enclave.plan.service import PortSpec
+
+CLOSING = 15.0
+"""Seconds that an enclave has to end."""
+
+ALIVE = ("running", "paused")
+
+
+class EmbeddedSite:
+    """An enclave. `prepare` turns a service into what init starts, `fork` makes an enclave from frozen services."""
+
+    def __init__(
+        self,
+        enclosure: Enclosure,
+        http: HttpClient,
+        prepare: Callable[[ServiceSpec], dict[str, Any]],
+        fork: Callable[[EnclaveId, Sequence[int], Sequence[Mapping[str, Any]]], EmbeddedSite],
+    ) -> None:
+        self._enclosure = enclosure
+        self._client: Client = enclosure.client
+        self._http = http
+        self._prepare = prepare
+        self._fork = fork
+        self._reach = Reach(enclosure.client)
+        self._frozen: Frozen | None = None
+        self._closed = False
+
+    def observe(self) -> Mapping[str, ServiceFact]:
+        """Every live service by name, as init knows them: one question to it."""
+        if self._closed:
+            return {}
+        states = self._client.ask({"do": "observe"})["services"]
+        return {name: _fact(state) for name, state in states.items() if state["status"] not in ("absent", "starting")}
+
+    def reserve(self, name: str) -> Address:
+        """Hostname and address of a service: its name, and the next free address of the enclave's network."""
+        answer = self._client.ask({"do": "reserve", "name": name})
+        if "error" in answer:
+            raise EngineError(answer["error"])
+        return Address(name, answer["ip"])
+
+    def start(
+        self, specs: Sequence[ServiceSpec], artifacts: Mapping[str, Path], parallelism: int
+    ) -> Mapping[str, EnclaveError | None]:
+        """Start services, replacing live ones of the same name; per service None, or what went wrong."""
+
+        def attempt(spec: ServiceSpec) -> EnclaveError | None:
+            try:
+                self._start(spec, artifacts)
+            except EnclaveError as error:
+                return error
+            return None
+
+        outcomes = RealClock().map(attempt, specs, parallelism)
+        return {spec.name: outcome for spec, outcome in zip(specs, outcomes, strict=True)}
+
+    def act(self, name: str, action: Action) -> None:
+        """Do something to a live service. Stopping kills what has not ended after a second.
+
+        What it already is, it stays; removing one that is not there is no error. Raises ServiceError, EngineError.
+        """
+        answer = self._ask({"do": "act", "name": name, "action": action.value})
+        if action is Action.REMOVE:
+            self._reach.forget(name)
+        if "error" in answer:
+            kinds = {"absent": wording.no_service, "ended": wording.does_not_run}
+            if answer["kind"] in kinds:
+                raise kinds[answer["kind"]](name)
+            raise ServiceError(f'service "{name}": {action.value} failed: {answer["error"]}', service=name)
+
+    def exec(self, name: str, command: Sequence[str], deadline: float | None) -> ExecResult:
+        """Run a command in a service (`Site.exec`)."""
+        if self._running(name)["status"] == "paused":
+            raise NotReached("the service is paused")
+        return run_command(self._client, name, command, deadline)
+
+    def request(self, name: str, port: PortSpec, request: HttpRequest, deadline: float | None) -> HttpResponse:
+        """Ask a service over HTTP. Raises DeadlineExceeded or NotReached."""
+        self._running(name)
+        return self._http.send(self._reach.dial(name, port), request, deadline)
+
+    def accepts(self, name: str, port: PortSpec) -> bool:
+        """Whether something accepts connections on the service's port right now. UDP and SCTP: always."""
+        if port.transport_protocol != "TCP":
+            return True
+        return bool(self._ask({"do": "accepts", "name": name, "port": port.number})["accepts"])
+
+    def dial(self, name: str, port: PortSpec) -> Endpoint:
+        """Where the test process reaches the port: at its public number, or else its own one if that is free."""
+        return self._reach.dial(name, port)
+
+    def read(self, name: str, path: str) -> Iterator[bytes]:
+        """A tar stream of a file or directory inside the service. Raises NotReached where there is none."""
+        reader, writer = os.pipe()
+        with ExitStack() as undo:
+            undo.callback(os.close, reader)
+            try:
+                answer = self._ask({"do": "read", "name": name, "path": path}, [writer])
+            finally:
+                os.close(writer)
+            if answer.get("kind") == "absent":
+                raise NotReached("there is no such service")
+            if "error" in answer:
+                raise NotReached(f"there is no {path}: {answer['error']}")
+            undo.pop_all()
+        return _stream(reader)
+
+    def logs(self, name: str, since: float | None = None) -> Sequence[LogLine]:
+        """What the service has written since then (seconds since the epoch), oldest first; nothing if it is gone."""
+        answer, descriptors = self._client.submit({"do": "logs", "name": name})[1].result()
+        if "error" in answer:
+            return []
+        segments = open_segments(descriptors[0])
+        try:
+            return read_lines(segments, since)
+        finally:
+            for descriptor in [*descriptors, *segments]:
+                os.close(descriptor)
+
+    def exit_of(self, name: str) -> Exit | None:
+        """How the service's process ended, or None while it lives; init tells of it without being asked."""
+        state = self._client.state(name)
+        return None if state is None else _exit(state)
+
+    def pause(self, seconds: float, watching: str | None = None) -> Exit | None:
+        """Let time pass; return early, with the exit, as soon as the watched service ends."""
+        if watching is None:
+            self._client.wait_state(lambda: False, seconds)
+            return None
+        self._client.wait_state(lambda: self.exit_of(watching) is not None, seconds)
+        return self.exit_of(watching)
+
+    def freeze(self) -> None:
+        """Make what is there now the point that forks start from (`Site.freeze`). Raises ServiceError."""
+        answer, namespaces = self._client.submit({"do": "freeze"})[1].result()
+        frozen = Frozen(answer["services"], namespaces)
+        if "error" in answer:
+            frozen.release()
+            raise ServiceError(f"a service did not start again after it was frozen: {answer['error']}")
+        previous, self._frozen = self._frozen, frozen
+        if previous is not None:
+            previous.release()
+
+    def fork(self, enclave: EnclaveId) -> EmbeddedSite:
+        """A new enclave that begins as this one was when it was frozen. Raises EngineError."""
+        if self._frozen is None:
+            raise EngineError(f"enclave {self._enclosure.name} has not been frozen")
+        return self._fork(enclave, self._frozen.namespaces, self._frozen.services)
+
+    def close(self) -> Sequence[Leak]:
+        """End every process of the enclave, and so remove all it has; what could not be. May be called again."""
+        if self._closed:
+            return []
+        self._closed = True
+        if self._frozen is not None:
+            self._frozen.release()
+        return self._enclosure.finish(CLOSING)
+
+    def leave(self) -> None:
+        """Give up this lease on the enclave: it goes on for those who hold it too, and ends with the last of them."""
+        self._closed = True
+        if self._frozen is not None:
+            self._frozen.release()
+        self._enclosure.leave()
+
+    def adopt(self, services: Sequence[Mapping[str, Any]]) -> None:
+        """Begin with services of another enclave, which this one is a fork of. Raises ServiceError."""
+        answers: list[tuple[str, Future[Reply]]] = [
+            (service["spec"]["name"], self._client.submit({"do": "adopt", **service})[1]) for service in services
+        ]
+        for name, future in answers:
+            answer = future.result()[0]
+            if "error" in answer:
+                raise ServiceError(f'service "{name}" did not start in the fork: {answer["error"]}', service=name)
+
+    def _start(self, spec: ServiceSpec, artifacts: Mapping[str, Path]) -> None:
+        self._check_open()
+        mounted = [[str(artifacts[artifact]), path] for path, artifact in sorted(spec.files.items())]
+        request = {**self._prepare(spec), "artifacts": mounted}
+        with ExitStack() as listeners:
+            published = []
+            for id_, public in spec.public_ports.items():
+                port = spec.ports.get(id_, public)
+                published.append((port, listeners.enter_context(self._reach.publish(spec.name, port, public))))
+            answer = self._ask({"do": "start", "spec": request})
+            if "error" in answer:
+                raise wording.start_failure(spec, answer)
+            for port, listener in published:
+                self._reach.use(spec.name, port, listener)
+
+    def _running(self, name: str) -> Mapping[str, Any]:
+        state = self._client.state(name)
+        if state is None or state["status"] == "absent":
+            raise NotReached("there is no such service")
+        if state["exit"] is not None:
+            raise NotReached(f"the service has ended with exit code {state['exit']['code']}")
+        return state
+
+    def _ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
+        self._check_open()
+        return self._client.ask(request, descriptors)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError(f"enclave {self._enclosure.name} is being closed")
+
+
+class Frozen:
+    """A point that forks start from: the services as they were, and the namespaces that have their files."""
+
+    def __init__(self, services: Sequence[Mapping[str, Any]], namespaces: Sequence[int]) -> None:
+        self.services = services
+        self.namespaces = namespaces
+
+    def release(self) -> None:
+        """Start no more forks from it."""
+        for descriptor in self.namespaces:
+            os.close(descriptor)
+        self.namespaces = ()
+
+
+def _fact(state: Mapping[str, Any]) -> ServiceFact:
+    ending = _exit(state)
+    return ServiceFact(Status(state["status"]), state["image"], state["ip"], ending.code if ending else None)
+
+
+def _exit(state: Mapping[str, Any]) -> Exit | None:
+    ending = state["exit"]
+    return None if ending is None else Exit(ending["code"], ending["out_of_memory"])
+
+
+def _stream(reader: int) -> Iterator[bytes]:
+    with open(reader, "rb", buffering=0) as stream:
+        while chunk := stream.read(1 << 16):
+            yield chunk

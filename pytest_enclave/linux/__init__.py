@@ -1,0 +1,1 @@
+"""Linux, as the embedded engine needs it: namespaces, mounts, network links, limits. Standard library alone."""
