@@ -84,6 +84,23 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
 }
 """Refused with EPERM."""
 
+IDENTITY: dict[str, tuple[int | None, int | None]] = {
+    "setuid": (105, 146),
+    "setgid": (106, 144),
+    "setreuid": (113, 145),
+    "setregid": (114, 143),
+    "setresuid": (117, 147),
+    "setresgid": (119, 149),
+    "setfsuid": (122, 151),
+    "setfsgid": (123, 152),
+    "setgroups": (116, 159),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+}
+"""What changes users and owners: without effect where there is one user only."""
+
 CLONE = (56, 220)
 UNSHARE = (272, 97)
 CLONE3 = (435, 435)

@@ -68,11 +68,17 @@ def install(program: bytes | None = None) -> None:
     call("seccomp", number, _SET_FILTER, _NO_SPECULATION_CONTROL, create_string_buffer(described, len(described)))
 
 
-def build(machine: str) -> bytes:
-    """The filter for a machine, named as by `uname -m`. Raises OSError (ENOSYS) for one that is not known."""
+def build(machine: str, one_user: bool = False) -> bytes:
+    """The filter for a machine, named as by `uname -m`. Raises OSError (ENOSYS) for one that is not known.
+
+    With `one_user`, changing the user or an owner succeeds and does nothing: there is nobody else to become, and most
+    programs that give up root do not mind to stay the only user there is.
+    """
     column, architecture = _row(machine)
     allowed, refused, unknown = _return(_ALLOWED), _return(_ERRNO | errno.EPERM), _return(_ERRNO | errno.ENOSYS)
     actions = {row[column]: refused for row in refused_calls.REFUSED.values()}
+    if one_user:
+        actions.update((row[column], _return(_ERRNO)) for row in refused_calls.IDENTITY.values())
     actions[refused_calls.CLONE[column]] = actions[refused_calls.UNSHARE[column]] = _refuse_namespaces()
     actions[refused_calls.CLONE3[column]] = unknown
     actions[refused_calls.PERSONALITY[column]] = _first_argument(PERSONALITIES, allowed, refused)

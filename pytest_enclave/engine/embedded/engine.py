@@ -152,7 +152,7 @@ class EmbeddedEngine:
         return site
 
     def _prepare(self, spec: ServiceSpec) -> dict[str, Any]:
-        return start_spec(spec, self._sources().store.find, one_uid=own_map().kind == "single")
+        return start_spec(spec, self._sources().store.find)
 
     def _sources(self) -> ImageSources:
         with self._lock:

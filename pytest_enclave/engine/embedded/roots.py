@@ -17,13 +17,12 @@ HOST_COMMAND = ("/bin/sh", "-c", "while :; do sleep 3600; done")
 HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def start_spec(spec: ServiceSpec, find: Callable[[str], StoredImage | None], *, one_uid: bool) -> dict[str, Any]:
+def start_spec(spec: ServiceSpec, find: Callable[[str], StoredImage | None]) -> dict[str, Any]:
     """What init needs to start a service, without its artifacts. Raises ImageUnavailable."""
     common = {
         "name": spec.name,
         "memory": spec.max_memory * (1 << 20) if spec.max_memory else None,
         "cpu": spec.max_cpu,
-        "one_uid": one_uid,
     }
     if spec.image == HOST_ROOT:
         return {

@@ -32,7 +32,7 @@ class StartError(Exception):
 
 
 def become_service(
-    spec: dict[str, Any], storage: Storage, upper: str, link: str, output: int, report: socket.socket
+    spec: dict[str, Any], rights: Rights, storage: Storage, upper: str, link: str, output: int, report: socket.socket
 ) -> NoReturn:
     """Enter namespaces of its own, build the root directory, and execute the program.
 
@@ -52,7 +52,7 @@ def become_service(
         syscalls.set_hostname(spec["name"])
         enter_root(storage, upper, spec)
         user = find_user(spec["user"])
-        nested = _nested_user(user) if spec["one_uid"] else False
+        nested = rights.one_uid and _nested_user(user)
         spaces = ("mnt", "net", "ipc", "uts", "pid", *(("user",) if nested else ()))
         descriptors = [os.open(f"/proc/self/ns/{space}", os.O_RDONLY) for space in spaces]
         told = {"namespaces": list(spaces), "user": [user.uid, user.gid, user.groups, user.home]}
@@ -62,7 +62,7 @@ def become_service(
         os.dup2(null, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        execute(spec, user)
+        execute(spec, rights, user)
     except BaseException as error:
         channel.send({"error": str(error) or type(error).__name__, "kind": kind_of(error)})
     os._exit(127)
@@ -75,6 +75,16 @@ def kind_of(error: BaseException) -> str:
     return "start" if isinstance(error, (StartError, LookupError)) else "system"
 
 
+class Rights:
+    """What services may do: the filter of system calls, and whether there is one user id only."""
+
+    __slots__ = ("one_uid", "program")
+
+    def __init__(self, one_uid: bool) -> None:
+        self.one_uid = one_uid
+        self.program = seccomp.build(os.uname().machine, one_user=one_uid)
+
+
 class ProgramError(Exception):
     """A program cannot be executed. `code` is the shell's exit code for it: 127 if it is not there, 126 else."""
 
@@ -83,7 +93,7 @@ class ProgramError(Exception):
         self.code = code
 
 
-def execute(spec: dict[str, Any], user: User) -> NoReturn:
+def execute(spec: dict[str, Any], rights: Rights, user: User) -> NoReturn:
     """Give up all rights that a service does not have, and execute its program. Raises ProgramError."""
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **spec["env"]}
     environment.setdefault("HOME", user.home)
@@ -91,17 +101,17 @@ def execute(spec: dict[str, Any], user: User) -> NoReturn:
     _enter_directory(spec["directory"])
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MOST_FILES) if hard > 0 else soft, hard))
-    drop_rights(user, one_uid=spec["one_uid"])
+    _drop_rights(user, rights)
     # Python ignores these, and what is ignored stays ignored over execve.
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     _execute_first(spec["argv"], environment)
 
 
-def drop_rights(user: User, *, one_uid: bool) -> None:
+def _drop_rights(user: User, rights: Rights) -> None:
     """Become the user, with no more rights than Docker gives; nothing executed later can gain any."""
     capabilities.keep_only(capabilities.DOCKER_DEFAULT)
-    if not one_uid:
+    if not rights.one_uid:
         try:
             os.setgroups(user.groups)
             os.setgid(user.gid)
@@ -113,17 +123,19 @@ def drop_rights(user: User, *, one_uid: bool) -> None:
                 f"its user {user.uid}:{user.gid} is beyond the ids that this machine gives to us"
             ) from None
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    seccomp.install()
+    seccomp.install(rights.program)
 
 
 def _connect(outer: Netlink, link: str, address: str, mac: bytes) -> None:
     own = os.open("/proc/self/ns/net", os.O_RDONLY)
     try:
-        outer.veth(link, "eth0", peer_namespace_fd=own, peer_mac=mac, master=outer.index(BRIDGE))
+        bridge = outer.index(BRIDGE)
+        with outer.together():
+            outer.veth(link, "eth0", peer_namespace_fd=own, peer_mac=mac, master=bridge)
+            outer.up(link)
     finally:
         os.close(own)
-    outer.up(link)
-    with Netlink() as inner:
+    with Netlink() as inner, inner.together():
         inner.up("lo")
         inner.address("eth0", address, PREFIX)
         inner.up("eth0")

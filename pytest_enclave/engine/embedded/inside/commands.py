@@ -8,7 +8,7 @@ import tarfile
 from typing import Any, NoReturn
 
 from pytest_enclave.engine.embedded.channel import Channel
-from pytest_enclave.engine.embedded.inside.body import ProgramError, StartError, execute
+from pytest_enclave.engine.embedded.inside.body import ProgramError, Rights, StartError, execute
 from pytest_enclave.engine.embedded.inside.users import User
 from pytest_enclave.linux import syscalls
 
@@ -18,7 +18,7 @@ takes away the right to enter others."""
 
 
 def become_command(
-    spec: dict[str, Any], namespaces: dict[str, int], argv: list[str], user: User, output: int
+    spec: dict[str, Any], rights: Rights, namespaces: dict[str, int], argv: list[str], user: User, output: int
 ) -> NoReturn:
     """Run a command in a service's namespaces, with its environment, rights and limits.
 
@@ -38,7 +38,7 @@ def become_command(
         os.dup2(null, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        execute({**spec, "argv": argv}, user)
+        execute({**spec, "argv": argv}, rights, user)
     except ProgramError as error:
         code = error.code
         os.write(output, f"{error}\n".encode())

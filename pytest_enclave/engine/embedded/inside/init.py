@@ -16,7 +16,7 @@ from typing import Any
 
 from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.inside import logs, names, relay
-from pytest_enclave.engine.embedded.inside.body import BRIDGE, GATEWAY, NAMES_ADDRESS, PREFIX
+from pytest_enclave.engine.embedded.inside.body import BRIDGE, GATEWAY, NAMES_ADDRESS, PREFIX, Rights
 from pytest_enclave.engine.embedded.inside.limits import Limits, seen_from_inside
 from pytest_enclave.engine.embedded.inside.loop import Loop
 from pytest_enclave.engine.embedded.inside.requests import Requests
@@ -45,6 +45,7 @@ class Init:
         self.plan = plan
         self.loop = Loop()
         self.services: dict[str, Service] = {}
+        self.rights = Rights(plan["one_uid"])
         self._numbers = 0
         self._gone: set[str] = set()
         self._limits = Limits(plan["name"], seen_from_inside(plan["cgroups"], MACHINE_CGROUPS, CGROUPS))
@@ -84,7 +85,7 @@ class Init:
             raise OSError(f"an enclave has room for {MOST_SERVICES} names of services")
         self._numbers = max(self._numbers, number)
         address = f"10.77.{(number + 1) >> 8}.{(number + 1) & 255}"
-        service = Service(name, number, address, self._place, self.loop, self._limits)
+        service = Service(name, number, address, self._place, self.loop, self._limits, self.rights)
         service.on_change = self._changed
         service.on_names = self._serve_names
         self.services[name] = service

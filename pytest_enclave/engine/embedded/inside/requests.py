@@ -134,7 +134,7 @@ class Requests:
         service = self._running(message["name"])
         child = self._fork_into(service)
         if child == 0:
-            become_command(service.spec, service.namespaces, message["argv"], service.user, descriptors[0])
+            become_command(service.spec, self._init.rights, service.namespaces, message["argv"], service.user, descriptors[0])
         key = client, message["id"]
         self._commands[key] = child
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from pytest_enclave.engine.embedded.channel import Channel
-from pytest_enclave.engine.embedded.inside.body import become_service
+from pytest_enclave.engine.embedded.inside.body import Rights, become_service
 from pytest_enclave.engine.embedded.inside.limits import Limits, resident
 from pytest_enclave.engine.embedded.inside.loop import Loop
 from pytest_enclave.engine.embedded.inside.root import Storage
@@ -28,7 +28,9 @@ WATCH = 0.05
 class Service:
     """One name in the enclave. Statuses: `absent`, `starting`, `running`, `paused`, `stopped` (asked to), `exited`."""
 
-    def __init__(self, name: str, number: int, address: str, storage: Storage, loop: Loop, limits: Limits) -> None:
+    def __init__(
+        self, name: str, number: int, address: str, storage: Storage, loop: Loop, limits: Limits, rights: Rights
+    ) -> None:
         self.name = name
         self.number = number
         self.address = address
@@ -42,6 +44,7 @@ class Service:
         self._storage = storage
         self._loop = loop
         self._limits = limits
+        self._rights = rights
         self._process = 0
         self._starts = 0
         self._layers = 0
@@ -190,7 +193,7 @@ class Service:
             os.close(own)
         if process == 0:
             link = f"s{self.number}.{self._starts}"
-            become_service(self.spec, self._storage, self.upper, link, output, report)
+            become_service(self.spec, self._rights, self._storage, self.upper, link, output, report)
         return process
 
     def _reported(self, channel: Channel) -> None:

@@ -70,7 +70,9 @@ def _own_standard_streams() -> int:
 
 def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], trace: int) -> int:
     leftovers = Leftovers(plan["name"], plan["directory"])
+    ids = identity.own_map()
     plan["cgroups"] = leftovers.cgroups
+    plan["one_uid"] = ids.kind == "single"
     try:
         _make_directory(plan["directory"])
         listener = _listen(plan["directory"])
@@ -86,7 +88,7 @@ def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], tr
         for descriptor in origin:
             os.close(descriptor)
         if ours.recv(1):
-            identity.write_maps(boot, identity.own_map())
+            identity.write_maps(boot, ids)
             ours.send(b".")
         status = os.waitstatus_to_exitcode(os.waitpid(boot, 0)[1])
         error = "" if status == 0 else _told(trace, status)
