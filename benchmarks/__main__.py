@@ -8,8 +8,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
-from benchmarks import cold_start, further_test, import_cost, interpretation, pooled_start, reuse
-from benchmarks.machine import machine
+from benchmarks import (
+    cold_start,
+    embedded_exec,
+    embedded_scale,
+    embedded_start,
+    forks,
+    further_test,
+    import_cost,
+    interpretation,
+    pooled_start,
+    relay,
+    reuse,
+    whole_session,
+)
+from benchmarks.machine import load, machine
 from benchmarks.measurement import Row
 from benchmarks.table import as_json, table
 
@@ -28,10 +41,22 @@ class Benchmark:
         return cls((module.__doc__ or "").splitlines()[0], module.ROUNDS, module.measure)
 
 
-BENCHMARKS = {
-    module.__name__.rpartition(".")[2]: Benchmark.of(module)
-    for module in (cold_start, pooled_start, further_test, import_cost, interpretation, reuse)
-}
+MODULES = (
+    cold_start,
+    pooled_start,
+    embedded_start,
+    embedded_exec,
+    embedded_scale,
+    forks,
+    relay,
+    whole_session,
+    further_test,
+    import_cost,
+    interpretation,
+    reuse,
+)
+
+BENCHMARKS = {module.__name__.rpartition(".")[2]: Benchmark.of(module) for module in MODULES}
 
 
 def main() -> None:
@@ -56,7 +81,7 @@ def _print_tables(chosen: Mapping[str, Benchmark], rounds: int | None) -> None:
     print(", ".join(f"{name} {value}" for name, value in machine().items()))
     for name, benchmark in chosen.items():
         count = rounds or benchmark.rounds
-        print(f"\n{name}: {benchmark.title} ({count} rounds)", flush=True)
+        print(f"\n{name}: {benchmark.title} ({count} rounds, load {load():.1f})", flush=True)
         print(table(list(benchmark.measure(count))), flush=True)
 
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from benchmarks.measurement import stopwatch
 from benchmarks.services import AT_ONCE, Kind
 from benchmarks.trial import Trial
+from pytest_enclave.enclave.demand import Demand
 from pytest_enclave.enclave.enclave import Enclave, Observers
-from pytest_enclave.enclave.sharing import Demand, Enclaves
+from pytest_enclave.enclave.sharing import Enclaves
 from pytest_enclave.engine.protocol import Engine
 from pytest_enclave.engine.select import EngineChoice, select
 from pytest_enclave.golang.jq import JqProcess

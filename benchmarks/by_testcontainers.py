@@ -31,6 +31,16 @@ def cold_start(kind: Kind) -> Trial:
     return Trial(up(), down())
 
 
+def one_start(kind: Kind, network: Network) -> Trial:
+    """One container in a network that is there."""
+    testcontainers_config.ryuk_disabled = True
+    with stopwatch() as up:
+        container = _container(kind, "service", network).start()
+    with stopwatch() as down:
+        container.stop()
+    return Trial(up(), down())
+
+
 def _container(kind: Kind, name: str, network: Network) -> DockerContainer:
     container = DockerContainer(kind.image).with_network(network).with_network_aliases(name)
     if kind.command:

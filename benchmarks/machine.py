@@ -18,7 +18,12 @@ def machine() -> Mapping[str, str]:
         docker = "none"
     return {
         "cores": str(os.cpu_count()),
-        "load": f"{os.getloadavg()[0]:.1f}",
+        "load": f"{load():.1f}",
         "python": platform.python_version(),
         "docker": docker,
     }
+
+
+def load() -> float:
+    """How many processes wanted a processor, over the last minute."""
+    return os.getloadavg()[0]

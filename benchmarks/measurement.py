@@ -68,6 +68,11 @@ def within(timing: Timing, milliseconds: float) -> Goal:
     return Goal(f"≤ {milliseconds:g} ms", timing.median, milliseconds / 1000)
 
 
+def faster(mine: Timing, other: Timing, times: float, whom: str) -> Goal:
+    """The goal to be so many times as fast as the other."""
+    return Goal(f"≥ {times:g} × faster than {whom}", mine.ratio_to(other), 1 / times)
+
+
 def interleaved(contenders: Mapping[str, Callable[[], Result]], rounds: int) -> Mapping[str, Sequence[Result]]:
     """What each contender returned in each round. Every round begins with another one."""
     results: dict[str, list[Result]] = {name: [] for name in contenders}

@@ -62,7 +62,15 @@ def pytest_enclave_instruction(enclave: Enclave, step: Step) -> None:
 
 @pytest.hookspec
 def pytest_enclave_ready(enclave: Enclave, run: Run) -> None:
-    """A run has ended well: everything its package asks for is there."""
+    """A run has ended well: everything its package asks for is there.
+
+    What is done to services here is there in forks of the enclave, too, for which this is not called again.
+    """
+
+
+@pytest.hookspec
+def pytest_enclave_forked(enclave: Enclave, origin: str) -> None:
+    """A fork is up, and about to be given to a test; `origin` is the name of the enclave that it is a copy of."""
 
 
 @pytest.hookspec

@@ -41,8 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.dist = "no"
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
-    """One line: which engine, where, and why that one; only where packages are in sight."""
+def pytest_report_header(config: pytest.Config) -> list[str] | None:
+    """One line or more: which engine, where, and why that one; only where packages are in sight."""
     session = config.stash[SESSION]
     named = session.settings.package or any(
         nearest_package((config.invocation_params.dir / argument.split("::")[0]).resolve(), config.rootpath)
@@ -51,8 +51,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return session.introduce() if named else None
 
 
-def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
-    """The same line, where only the tests tell that enclaves are needed: by a marker, or far below."""
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str] | None:
+    """The same lines, where only the tests tell that enclaves are needed: by a marker, or far below."""
     from pytest_enclave.face.items import needs_enclave
 
     return config.stash[SESSION].introduce() if any(map(needs_enclave, items)) else None

@@ -1,7 +1,8 @@
-"""Fixtures of the logic tests."""
+"""Fixtures of the logic tests, and the engines for tests with real services."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,30 @@ from pytest_enclave.run.state import EnclaveState
 from pytest_enclave.store.artifacts import ArtifactStore
 from pytest_enclave.store.journal import Journal
 from tests.laboratory import Laboratory
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a Docker engine, so that `-m "not docker"` leaves it out."""
+    for item in items:
+        if "docker_host" in getattr(item, "fixturenames", ()):
+            item.add_marker("docker")
+
+
+@pytest.fixture(scope="session")
+def docker_host() -> str:
+    """Where the Docker engine for the tests is. The command that runs the tests says so; without one they fail."""
+    if "DOCKER_HOST" not in os.environ:
+        pytest.fail('this needs a real Docker engine: set DOCKER_HOST to where it is, or leave it out: -m "not docker"')
+    return os.environ["DOCKER_HOST"]
+
+
+@pytest.fixture(scope="session", params=[pytest.param("docker", marks=pytest.mark.docker), "embedded"])
+def on_engine(request: pytest.FixtureRequest) -> str:
+    """The option of pytest for each engine that runs real services."""
+    if request.param == "docker":
+        request.getfixturevalue("docker_host")
+    return f"--enclave-engine={request.param}"
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from pytest_enclave.errors import EnclaveError
 from pytest_enclave.plan.events import Event
 from pytest_enclave.plan.instruction import Plan
 from pytest_enclave.plan.values import Value
+from pytest_enclave.run.forking import ForkPoint, begin, freeze
 from pytest_enclave.run.interpretation import PackageLike, Request
 from pytest_enclave.run.outcome import Run
 from pytest_enclave.run.pipeline import Options, Tools, run
@@ -119,7 +120,7 @@ class Enclave:
                 self._state,
                 self._tools,
                 self._options,
-                lambda event: self._observers.event(self, event),
+                self._emit,
                 lambda plan: self._observers.before_execution(self, plan),
             )
             self._last_run = finished
@@ -127,6 +128,26 @@ class Enclave:
         if finished.error is not None:
             raise finished.error
         return finished
+
+    def freeze(self) -> ForkPoint:
+        """Make what it is now, after its last run, the point that forks begin from. Raises EngineError."""
+        with self._lock:
+            if self._last_run is None:
+                raise EnclaveError("nothing has run in this enclave: there is nothing that forks could begin with")
+            return freeze(self._state, self._last_run, self._tools, self._options, self._emit)
+
+    def begin(self, point: ForkPoint, request: Request, here: Path | None = None) -> None:
+        """Begin as another enclave was when it was frozen, of which the services are a fork. Raises EngineError.
+
+        The request becomes the enclave's own, and the other's last run its last run; nothing is executed.
+        """
+        with self._lock:
+            self._request, self._here = request, here
+            self._last_run = begin(point, self._state, self._tools, self._options, self._emit)
+
+    def _emit(self, event: Event) -> None:
+        __tracebackhide__ = True
+        self._observers.event(self, event)
 
     def logs_since(self, wall: float) -> Mapping[str, Sequence[LogLine]]:
         """What each service has written since then (seconds since the epoch); silent ones are left out."""

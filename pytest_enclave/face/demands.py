@@ -11,14 +11,15 @@ import pytest
 from pytest_enclave.enclave.paths import anchored, located
 
 if TYPE_CHECKING:
-    from pytest_enclave.enclave.sharing import Demand
+    from pytest_enclave.enclave.demand import Demand
     from pytest_enclave.face.options import Settings
     from pytest_enclave.run.interpretation import PackageLike
 
 MARKER = (
     "enclave(package=None, *, args=None, main=None, share=None, isolate=False): the environment a test needs. "
     "`package` is a path relative to the test's file; tests that name the same package and arguments share one "
-    "enclave, those with the same share=NAME share that one, isolate=True gives a test a fresh one."
+    "enclave, those with the same share=NAME share that one, isolate=True gives a test a fresh one, "
+    'isolate="fork" a copy of the shared one, as it was before any test.'
 )
 _KEYWORDS = ("package", "args", "main", "share", "isolate")
 
@@ -53,7 +54,7 @@ def _merged(item: pytest.Item) -> dict[str, Any]:
         if wrong:
             raise pytest.UsageError(f"{item.nodeid}: enclave{wrong}")
         merged |= arguments
-    if merged.get("share") and merged.get("isolate"):
+    if merged.get("share") and merged.get("isolate") is True:
         raise pytest.UsageError(f"{item.nodeid}: a test cannot both share an enclave and be isolated from all others")
     return merged
 
@@ -67,12 +68,13 @@ def wrong_argument(arguments: Mapping[str, Any]) -> str:
         "args": ((str, Mapping), "a dict, or JSON or YAML text"),
         "main": ((str,), "the name of a function"),
         "share": ((str,), "a name"),
-        "isolate": ((bool,), "True or False"),
+        "isolate": ((bool, str), 'True, False or "fork"'),
     }
     for name, value in arguments.items():
         types, words = wanted[name]
         empty = value == "" and name != "args"
-        if empty or not isinstance(value, types):
+        unknown = name == "isolate" and isinstance(value, str) and value != "fork"
+        if empty or unknown or not isinstance(value, types):
             return f"({name}={value!r}): {name} must be {words}"
     return ""
 
@@ -82,7 +84,7 @@ def demand_of(item: pytest.Item, settings: Settings) -> Demand:
 
     Raises PackageError where there is no package at all.
     """
-    from pytest_enclave.enclave.sharing import Demand
+    from pytest_enclave.enclave.demand import Demand
     from pytest_enclave.errors import PackageError
     from pytest_enclave.run.interpretation import Request
 
@@ -99,7 +101,12 @@ def demand_of(item: pytest.Item, settings: Settings) -> Demand:
         )
     args = anchored(marked.get("args"), here)
     request = Request.of(package, settings.args if args is None else args, marked.get("main") or settings.main)
-    return Demand(request, marked.get("share"), bool(marked.get("isolate")), here)
+    return Demand(request, marked.get("share"), marked.get("isolate") or False, here)
+
+
+def may_fork(item: pytest.Item) -> bool:
+    """Whether a marker of the test, or one round it, says `isolate="fork"`; cheap, for it is asked of every test."""
+    return any(marker.kwargs.get("isolate") == "fork" for marker in item.iter_markers("enclave"))
 
 
 def nearest_package(directory: Path, root: Path) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -24,7 +24,8 @@ def enclave(request: pytest.FixtureRequest) -> Enclave:
     """The environment the test's package describes: its services run, and are shared with whoever asks for the same.
 
     Which package: `@pytest.mark.enclave("path", args={…}, share="name", isolate=True)`, `--enclave-package`, the ini
-    option `enclave_package`, or the nearest `kurtosis.yml` above the test's file.
+    option `enclave_package`, or the nearest `kurtosis.yml` above the test's file. With `isolate="fork"` it is a copy of
+    what is shared otherwise, for this test alone.
     """
     __tracebackhide__ = True
     session = request.config.stash[SESSION]
@@ -51,11 +52,11 @@ def _factory(session: EnclaveSession) -> EnclaveFactory:
         *,
         main: str = "run",
         share: str | None = None,
-        isolate: bool = False,
+        isolate: Literal[False, True, "fork"] = False,
         simulate: Script | None = None,
     ) -> Enclave:
         __tracebackhide__ = True
-        from pytest_enclave.enclave.sharing import Demand
+        from pytest_enclave.enclave.demand import Demand
         from pytest_enclave.run.interpretation import Request
 
         _check(package, args, main, share, isolate, simulate)
@@ -72,9 +73,9 @@ def _check(package: object, args: object, main: object, share: object, isolate: 
     optional = {name: value for name, value in {"args": args, "share": share}.items() if value is not None}
     wrong = wrong_argument({"package": package, "main": main, "isolate": isolate, **optional})
     if wrong:
-        empty = "" in (package, main, share)
+        empty = "" in (package, main, share, isolate)
         raise (ValueError if empty else TypeError)(f"enclave_factory{wrong}")
-    if share is not None and isolate:
+    if share is not None and isolate is True:
         raise ValueError(
             f"enclave_factory(share={share!r}, isolate=True): an enclave cannot be both shared and isolated"
         )

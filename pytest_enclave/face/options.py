@@ -37,11 +37,12 @@ OPTIONS = (
     Option("package", "package to run: a directory with kurtosis.yml, or a .star file", metavar="PATH"),
     Option("args", "arguments for the package: JSON, YAML, or @FILE with either", metavar="ARGS"),
     Option("main", "main function of the package (default: run)", "run", metavar="NAME"),
-    Option("engine", "what services run on (default: auto)", "auto", ("auto", "docker", "simulated")),
+    Option("engine", "what services run on (default: auto)", "auto", ("auto", "docker", "embedded", "simulated")),
     Option("docker_host", "Docker engine to use, e.g. unix:///run/docker.sock", metavar="URL"),
     Option("parallelism", "services that add_services starts side by side (default: 4)", "4", metavar="N"),
     Option("pull", "when to pull images (default: missing)", "missing", ("missing", "always", "never")),
     Option("image_mirror", "registry mirror, put in front of image names that have no registry", metavar="HOST/PATH"),
+    Option("egress", "whether services may reach the outside (default: on)", "on", ("on", "off")),
     Option("timeout", "seconds that a whole run may take, 0 for no limit (default: 0)", "0", metavar="SECONDS"),
     Option("interpret_timeout", "seconds that interpreting may take (default: 60)", "60", metavar="SECONDS"),
     Option("unavailable", "what becomes of tests where no engine answers (default: fail)", "fail", ("fail", "skip")),
@@ -76,10 +77,12 @@ class Settings:
     args: Mapping[str, Any] | None
     main: str
     engine: str
+    engine_told_by: str
     docker_host: str | None
     parallelism: int
     pull: str
     image_mirror: str | None
+    egress: bool
     timeout: float | None
     interpret_timeout: float | None
     unavailable: str
@@ -95,10 +98,12 @@ def settings_of(config: pytest.Config) -> Settings:
         args=_args(config),
         main=values["main"],
         engine=values["engine"],
+        engine_told_by=_told_by(config, "engine"),
         docker_host=values["docker_host"] or None,
         parallelism=_whole_number("parallelism", values["parallelism"]),
         pull=values["pull"],
         image_mirror=values["image_mirror"] or None,
+        egress=values["egress"] == "on",
         timeout=_seconds("timeout", values["timeout"]),
         interpret_timeout=_seconds("interpret_timeout", values["interpret_timeout"]),
         unavailable=values["unavailable"],
@@ -115,6 +120,15 @@ def _value(config: pytest.Config, option: Option) -> Any:
     if option.choices and value not in option.choices:
         raise pytest.UsageError(f"{option.ini} = {value}: it takes one of {', '.join(option.choices)}")
     return value
+
+
+def _told_by(config: pytest.Config, name: str) -> str:
+    """What set the option, as it is written there; "" where its default holds."""
+    option = next(option for option in OPTIONS if option.name == name)
+    if given := config.getoption(option.ini):
+        return f"{option.flag}={given}"
+    written = config.getini(option.ini)
+    return f"{option.ini} = {written}" if written else ""
 
 
 def _package(config: pytest.Config) -> Path | None:

@@ -12,10 +12,12 @@ from pytest_enclave.face.signals import Signals
 from pytest_enclave.face.telling import Telling
 
 if TYPE_CHECKING:
+    from pytest_enclave.enclave.demand import Demand
     from pytest_enclave.enclave.enclave import Enclave
-    from pytest_enclave.enclave.sharing import Demand, Enclaves
-    from pytest_enclave.engine.protocol import Engine, Leak, Probe
-    from pytest_enclave.engine.select import EngineChoice
+    from pytest_enclave.enclave.sharing import Enclaves
+    from pytest_enclave.engine.protocol import Engine, Leak
+    from pytest_enclave.engine.select import EngineChoice, Selected
+    from pytest_enclave.errors import EngineUnavailable
     from pytest_enclave.golang.jq import JqProcess
     from pytest_enclave.plan.events import Event
     from pytest_enclave.plan.instruction import Plan
@@ -35,6 +37,7 @@ class EnclaveSession:
         self.settings: Settings = settings_of(config)
         self.item: pytest.Item | None = None
         self.runs: list[Run] = []
+        self.forks = 0
         self.handmade: dict[Enclave, Engine] = {}
         self.leaks: list[Leak] = []
         self.complaints: list[str] = []
@@ -45,30 +48,42 @@ class EnclaveSession:
         self._tools: Tools | None = None
         self._jq: JqProcess | None = None
         self._enclaves: Enclaves | None = None
+        self._unavailable: EngineUnavailable | None = None
         self._simulated: list[Enclaves] = []
         self._engines: list[Engine] = []
         self._began: dict[int, float] = {}
+        self._forked_slots: frozenset[tuple[str, str]] | None = None
 
     # what is there to run on
 
-    def introduce(self) -> str | None:
-        """The line that tells the engine, once; none with `-q`, nor where nothing is going to run."""
+    def introduce(self) -> list[str] | None:
+        """The lines that tell the engine, once; none with `-q`, nor where nothing is going to run.
+
+        With `-v`, also what of it works in part only.
+        """
         if self._introduced or self.settings.plan or self.config.get_verbosity() < 0:
             return None
-        from pytest_enclave.face.header import header_line
+        from pytest_enclave.face.header import header_lines
 
         self._introduced = True
-        return header_line(self.settings.engine, self.probe)
+        return header_lines(self.probe, verbose=self.config.get_verbosity() > 0)
 
     def choice(self) -> EngineChoice:
         """The engine that the options ask for."""
         from pytest_enclave.engine.select import EngineChoice
 
         settings = self.settings
-        return EngineChoice(settings.engine, settings.docker_host, settings.image_mirror, dict(os.environ))
+        return EngineChoice(
+            settings.engine,
+            settings.docker_host,
+            settings.image_mirror,
+            dict(os.environ),
+            settings.egress,
+            settings.engine_told_by,
+        )
 
-    def probe(self) -> Probe:
-        """Where the engine is. Raises EngineUnavailable."""
+    def probe(self) -> Selected:
+        """Which engine it is. Raises EngineUnavailable."""
         from pytest_enclave.engine.select import probe
 
         return probe(self.choice())
@@ -101,11 +116,22 @@ class EnclaveSession:
             self._simulated.append(enclaves)
             return enclaves
         if self._enclaves is None:
-            from pytest_enclave.engine.select import select
-
             engine = self.config.hook.pytest_enclave_engine(config=self.config)
-            self._enclaves = self._enclaves_on(engine or select(self.choice()))
+            self._enclaves = self._enclaves_on(engine or self._selected())
         return self._enclaves
+
+    def _selected(self) -> Engine:
+        """The engine; where there is none, always the same error, which is told in full once only."""
+        from pytest_enclave.engine.select import select
+        from pytest_enclave.errors import EngineUnavailable
+
+        if self._unavailable is not None:
+            raise self._unavailable.with_traceback(None)
+        try:
+            return select(self.choice())
+        except EngineUnavailable as error:
+            self._unavailable = error
+            raise
 
     def _enclaves_on(self, engine: Engine) -> Enclaves:
         from pytest_enclave.enclave.enclave import Observers
@@ -118,7 +144,13 @@ class EnclaveSession:
         options = Options(self.settings.parallelism, self.settings.timeout, PullPolicy(self.settings.pull))
         observers = Observers(self._emit, self._before_execution, self._after_run, self._before_close)
         return Enclaves(
-            engine, self.tools, options, observers, reuse=not self.settings.no_cache, expects_more=self._expects_more
+            engine,
+            self.tools,
+            options,
+            observers,
+            reuse=not self.settings.no_cache,
+            expects_more=self._expects_more,
+            expects_fork=self._expects_fork,
         )
 
     # what tests ask for
@@ -144,7 +176,7 @@ class EnclaveSession:
         try:
             with self.telling.live():
                 enclaves = self.enclaves(simulate)
-                return enclaves.obtain(demand, by, lambda enclave: self._use(enclave, enclaves, demand, own))
+                return enclaves.obtain(demand, by, lambda enclave: self._use(enclave, enclaves, own))
         except EngineUnavailable as error:
             if self.settings.unavailable == "skip":
                 # Told at the test: where in here it was found out is nobody's business.
@@ -153,14 +185,14 @@ class EnclaveSession:
                 ) from None
             raise
 
-    def _use(self, enclave: Enclave, enclaves: Enclaves, demand: Demand, own: bool) -> None:
+    def _use(self, enclave: Enclave, enclaves: Enclaves, own: bool) -> None:
         """Remember that the running test uses the enclave: its logs belong to the test's report."""
         if not own:
             self.handmade[enclave] = enclaves.engine
         if self.item is None:
             return
         self.item.stash.setdefault(USED, {})[enclave] = self.began(enclaves.engine)
-        if own and enclaves.alone(demand):
+        if own and enclaves.alone(enclave):
             # Also where its run fails: the fixture then never comes to its own teardown.
             self.item.addfinalizer(lambda: enclaves.release(enclave))
 
@@ -169,15 +201,27 @@ class EnclaveSession:
 
         return self.item is not None and expects_more(self.item, demand, self.settings)
 
+    def _expects_fork(self, demand: Demand) -> bool:
+        from pytest_enclave.face.upcoming import forked_slots
+
+        if self.item is None:
+            return False
+        if self._forked_slots is None:
+            self._forked_slots = forked_slots(self.item.session.items, self.settings)
+        return demand.slot in self._forked_slots
+
     # what is told meanwhile
 
     def _emit(self, enclave: Enclave, event: Event) -> None:
         __tracebackhide__ = True
-        from pytest_enclave.plan.events import StepFinished
+        from pytest_enclave.plan.events import Forked, StepFinished
 
         self.telling(event)
         if isinstance(event, StepFinished):
             self.config.hook.pytest_enclave_instruction(enclave=enclave, step=event.step)
+        elif isinstance(event, Forked):
+            self.forks += 1
+            self.config.hook.pytest_enclave_forked(enclave=enclave, origin=event.origin)
 
     def _before_execution(self, enclave: Enclave, plan: Plan) -> None:
         __tracebackhide__ = True

@@ -25,7 +25,7 @@ def summarise(reporter: pytest.TerminalReporter, session: EnclaveSession) -> Non
             reporter.section(f"enclave: trouble in {worker}", red=True)
         if len(lines) > 1 or reporter.config.get_verbosity() >= 0:
             _write(reporter, [f"{worker}: {line}" for line in lines])
-    line = summary_line(session.runs)
+    line = summary_line(session.runs, session.forks)
     if line and reporter.config.get_verbosity() >= 0:
         reporter.write_line(line)
 
@@ -33,7 +33,7 @@ def summarise(reporter: pytest.TerminalReporter, session: EnclaveSession) -> Non
 def closing_lines(session: EnclaveSession) -> list[str]:
     """The same of an xdist worker, for its controller: more than one line only where something went wrong."""
     troubles = [*session.complaints, *([leak_title(session.leaks)] if session.leaks else [])]
-    return [*troubles, *leak_lines(session.leaks), summary_line(session.runs)]
+    return [*troubles, *leak_lines(session.leaks), summary_line(session.runs, session.forks)]
 
 
 def _write(reporter: pytest.TerminalReporter, lines: list[str]) -> None:

@@ -41,7 +41,7 @@ class RunSh(Defaults):
     parameters = (
         Parameter("name", checks.NON_EMPTY_STRING),
         Parameter("run", checks.NON_EMPTY_STRING, required=True, substitution=Substitution.TEXT),
-        Parameter("image", checks.NON_EMPTY_STRING, default=IMAGE),
+        Parameter("image", checks.NON_EMPTY_STRING, default=IMAGE, image=True),
         Parameter("files", checks.STRING_DICT, default={}),
         Parameter("store", checks.list_of(checks.NON_EMPTY_STRING), default=[]),
         Parameter("env_vars", checks.STRING_DICT, default={}, substitution=Substitution.TEXT),

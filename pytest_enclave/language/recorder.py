@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from pytest_enclave.errors import InterpretationError, PackageError, Problem
 from pytest_enclave.language import wire
@@ -15,13 +18,17 @@ from pytest_enclave.package.package import Found
 from pytest_enclave.plan.canonical import call_text
 from pytest_enclave.plan.config_types import CONFIG_TYPES, ConfigType, construct
 from pytest_enclave.plan.futures import producer_of_call
+from pytest_enclave.plan.images import DOCKER_ARCHIVE, OCI_LAYOUT, Archive
 from pytest_enclave.plan.instruction import Instruction, Signature, SourceFile
-from pytest_enclave.plan.parameters import BindingError, bind
+from pytest_enclave.plan.parameters import BindingError, Parameter, bind
 from pytest_enclave.plan.values import Struct, Value
 from pytest_enclave.source import Location
 
 Find = Callable[[str, str], Found]
 """What a locator, written in the file of that name, stands for. Raises PackageError."""
+
+_ARCHIVE = re.compile(f'"(?:{DOCKER_ARCHIVE}|{OCI_LAYOUT}):')
+"""Where a crossing text may name an image archive, which is relative to the file that it is written in."""
 
 
 class Recorder:
@@ -39,7 +46,7 @@ class Recorder:
         self._signatures = {name: kind for kind in signatures for name in (kind.name, *kind.aliases)}
         self._modules = modules
         self._find = find
-        self._handles: dict[tuple[str, str], int] = {}
+        self._handles: dict[tuple[str, str, str], int] = {}
         self._equal: Counter[str] = Counter()
         self._deprecations: set[tuple[str, str]] = set()
 
@@ -50,7 +57,7 @@ class Recorder:
 
     def construct(self, kind: str, crossing: str, stack: str) -> int:
         """Check a typed value, keep it, and give its handle; equal calls get the same one."""
-        key = (kind, crossing)
+        key = (kind, crossing, self._place(stack, kind).file if _ARCHIVE.search(crossing) else "")
         if key not in self._handles:
             positional, keywords = self.decode(crossing)
             declared = CONFIG_TYPES[kind]
@@ -59,6 +66,8 @@ class Recorder:
             except BindingError as error:
                 raise self._error(kind, error.findings, self._place(stack, kind)) from None
             self._refuse(kind, declared.check(fields), stack)
+            if key[2]:
+                self._find_images(kind, declared.fields, fields, self._place(stack, kind))
             self._warn_of_deprecated(declared, fields, stack)
             self._handles[key] = self.handle_of(construct(kind, fields))
         return self._handles[key]
@@ -78,6 +87,7 @@ class Recorder:
         except BindingError as error:
             raise self._error(name, error.findings, place) from None
         self._refuse(name, kind.problems(arguments), stack)
+        self._find_images(name, kind.parameters, arguments, place)
         files = self._read_files(kind, arguments, place)
         text = call_text(kind.name, kind.parameters, arguments)
         producer = producer_of_call(text, self._equal[text])
@@ -117,6 +127,22 @@ class Recorder:
                     )
                 )
 
+    def _find_images(
+        self, callee: str, parameters: Sequence[Parameter], arguments: dict[str, Value], place: Location
+    ) -> None:
+        """Name image archives by where they really are: inside the package, or not at all."""
+        for parameter in parameters:
+            archive = Archive.of(arguments[parameter.name]) if parameter.image and parameter.name in arguments else None
+            if archive is not None:
+                try:
+                    path = self._find(archive.path, place.file).path
+                    _refuse_other_kind(archive, path)
+                except PackageError as error:
+                    message = f"{callee}: `{parameter.name}`: {error.message}"
+                    raise InterpretationError(message, location=place, remedy=error.remedy) from None
+                self.files[str(path)] = FileState.of(path)
+                arguments[parameter.name] = str(replace(archive, path=str(path)))
+
     def _read_files(self, kind: Signature, arguments: Mapping[str, Value], place: Location) -> dict[str, SourceFile]:
         files = {}
         for name in kind.locators:
@@ -130,3 +156,14 @@ class Recorder:
                 self.files.update((str(state.path), state) for state in states)
                 files[name] = SourceFile(found.path, digest)
         return files
+
+
+def _refuse_other_kind(archive: Archive, path: Path) -> None:
+    if archive.kind == DOCKER_ARCHIVE and not path.is_file():
+        remedy = f"`{OCI_LAYOUT}:` names a directory with an OCI image layout" if path.is_dir() else ""
+        raise PackageError(f"`{archive.path}` is not a file, as `docker save` writes it", remedy=remedy)
+    if archive.kind == OCI_LAYOUT and not (path / "index.json").is_file():
+        remedy = f"`{DOCKER_ARCHIVE}:` names a file that `docker save` wrote" if path.is_file() else ""
+        raise PackageError(
+            f"`{archive.path}` is not a directory with an OCI image layout: it has no `index.json`", remedy=remedy
+        )

@@ -97,7 +97,7 @@ CONFIG_TYPES: Mapping[str, ConfigType] = {
         ),
         _type(
             "ServiceConfig",
-            Parameter("image", checks.NON_EMPTY_STRING, required=True),
+            Parameter("image", checks.NON_EMPTY_STRING, required=True, image=True),
             Parameter("ports", checks.dict_of(checks.instance("PortSpec"))),
             Parameter("public_ports", checks.dict_of(checks.instance("PortSpec"))),
             Parameter("files", checks.STRING_DICT),

@@ -68,7 +68,26 @@ class Warned:
     problem: Problem
 
 
-Event: TypeAlias = "PhaseStarted | ImageProgress | InstructionStarted | Waiting | Printed | StepFinished | Warned"
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """An enclave is now what forks of it begin with; its services were stopped and started for that. Seconds."""
+
+    enclave: str
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """An enclave began as a copy of another one, its origin. Seconds."""
+
+    enclave: str
+    origin: str
+    duration: float
+
+
+Event: TypeAlias = (
+    "PhaseStarted | ImageProgress | InstructionStarted | Waiting | Printed | StepFinished | Warned | Frozen | Forked"
+)
 Emit: TypeAlias = Callable[[Event], None]
 
 

@@ -24,6 +24,7 @@ class Parameter:
     """One declared argument; a parameter that is not required and not given is absent, its `default` is what holds.
 
     `identity` is False for what may differ between equivalent instructions, such as a description (design §4.1).
+    `image` is True for the name of an image, which may be that of a file of the package.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Parameter:
     default: Value = None
     substitution: Substitution = Substitution.NONE
     identity: bool = True
+    image: bool = False
 
 
 DESCRIPTION = Parameter("description", NON_EMPTY_STRING, identity=False)

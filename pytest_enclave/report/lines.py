@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pytest_enclave.plan.events import Event, ImageProgress, InstructionStarted, Printed, StepFinished, Warned
+from pytest_enclave.plan.events import (
+    Event,
+    Forked,
+    Frozen,
+    ImageProgress,
+    InstructionStarted,
+    Printed,
+    StepFinished,
+    Warned,
+)
 from pytest_enclave.plan.record import Outcome
 from pytest_enclave.report.amounts import duration, size
 from pytest_enclave.report.masking import Secrets
@@ -53,6 +62,12 @@ class InstructionLog:
                 self._add(INDENT + self._warning(event))
             case ImageProgress(done=True, total=total) if total:
                 self._add(self._one_line(f"{INDENT}pulled {event.image} ({size(total)})"))
+            case Frozen():
+                self._tell_reused()
+                self._add(f"{INDENT}{event.enclave} frozen in {duration(event.duration)}, for forks to begin from")
+            case Forked():
+                self._tell_reused()
+                self._add(f"{INDENT}{event.enclave} forked from {event.origin} in {duration(event.duration)}")
             case StepFinished() if event.step.outcome is Outcome.SKIPPED:
                 self._reused.append(event)
             case StepFinished():

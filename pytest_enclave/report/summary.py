@@ -11,8 +11,8 @@ from pytest_enclave.report.text import cells, plural, printable
 from pytest_enclave.run.outcome import Run
 
 
-def summary_line(runs: Iterable[Run]) -> str:
-    """`enclave: 41 instructions, 3 executed, 38 reused`; empty where no instruction was met."""
+def summary_line(runs: Iterable[Run], forks: int = 0) -> str:
+    """`enclave: 41 instructions, 3 executed, 38 reused, 2 forks`; empty where no instruction was met."""
     steps = [step for run in runs for step in run.instructions]
     if not steps:
         return ""
@@ -24,7 +24,8 @@ def summary_line(runs: Iterable[Run]) -> str:
     )
     counts = [(sum(step.outcome is outcome for step in steps), word, always) for outcome, word, always in words]
     told = [f"{count} {word}" for count, word, always in counts if count or always]
-    return f"enclave: {', '.join([plural(len(steps), 'instruction'), *told])}"
+    forked = [plural(forks, "fork")] if forks else []
+    return f"enclave: {', '.join([plural(len(steps), 'instruction'), *told, *forked])}"
 
 
 def leak_title(leaks: Sequence[Leak]) -> str:

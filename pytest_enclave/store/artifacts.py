@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pytest_enclave.errors import ExecutionError
 from pytest_enclave.package.digest import digest_of
+from pytest_enclave.plan.addresses import LONGEST_TEXT, NewAddresses
 
 
 class ArtifactStore:
@@ -38,6 +39,33 @@ class ArtifactStore:
     def directories(self) -> Mapping[str, Path]:
         """Every artifact's directory, by name."""
         return {name: self._place(name, digest) for name, digest in self._digests.copy().items()}
+
+    def digests(self) -> Mapping[str, str]:
+        """The digest of every artifact's content as it is now, by name."""
+        with self._lock:
+            return dict(self._digests)
+
+    def adopt(self, origin: ArtifactStore, digests: Mapping[str, str], addresses: NewAddresses) -> None:
+        """Copy artifacts of another store, each with the content of that digest, which it once had there.
+
+        Addresses in its text files are replaced. Raises ExecutionError where something cannot be copied.
+        """
+
+        def copy(source: str, target: str) -> None:
+            shutil.copy2(source, target)
+            if addresses and os.stat(target).st_size <= LONGEST_TEXT:
+                content = Path(target).read_bytes()
+                if (moved := addresses.content(content)) != content:
+                    Path(target).write_bytes(moved)
+
+        for name, digest in digests.items():
+            place = origin._place(name, digest)
+            try:
+                shutil.copytree(place, self._place(name, digest), symlinks=True, copy_function=copy)
+            except OSError as error:
+                raise ExecutionError(f"files artifact `{name}` cannot be copied: {error.strerror or error}") from None
+            with self._lock:
+                self._digests[name] = digest
 
     def _place(self, name: str, digest: str) -> Path:
         """Names are any text: what cannot be in a file's name is left out, and a digest of it all tells them apart."""

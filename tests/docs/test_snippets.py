@@ -6,7 +6,6 @@ real engine is needed, images from Docker Hub are replaced by those that `tests/
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -40,13 +39,6 @@ def snippets(document: str) -> dict[str, str]:
 GUIDE = snippets("docs/guide.md")
 
 
-@pytest.fixture
-def docker() -> None:
-    """A real engine."""
-    if "DOCKER_HOST" not in os.environ:
-        pytest.fail("this test needs a real Docker engine: set DOCKER_HOST to where it is")
-
-
 def write(pytester: pytest.Pytester, name: str, content: str) -> None:
     """Write a file, with images that need no registry."""
     path = pytester.path / name
@@ -55,12 +47,11 @@ def write(pytester: pytest.Pytester, name: str, content: str) -> None:
 
 
 def test_there_are_no_other_snippets():
-    assert list(GUIDE) == ["test_shop.py", "test_refusal.py", "test_patience.py"]
+    assert list(GUIDE) == ["test_shop.py", "test_orders.py", "test_refusal.py", "test_patience.py"]
     assert list(snippets("README.md")) == ["packages/cache/main.star", "test_cache.py"]
 
 
-@pytest.mark.usefixtures("docker")
-def test_the_example_in_the_readme(pytester: pytest.Pytester):
+def test_the_example_in_the_readme(pytester: pytest.Pytester, on_engine: str):
     files = snippets("README.md")
     for name, content in files.items():
         write(pytester, name, content)
@@ -68,18 +59,18 @@ def test_the_example_in_the_readme(pytester: pytest.Pytester):
     assert manifest is not None
     write(pytester, "packages/cache/kurtosis.yml", manifest[1])
     write(pytester, "redis.py", REDIS_CLIENT)
-    pytester.runpytest_subprocess("-p", "no:cacheprovider", "test_cache.py").assert_outcomes(passed=1)
-    as_item = pytester.runpytest_subprocess("-p", "no:cacheprovider", "packages/cache")
-    as_item.assert_outcomes(passed=1)
-    plan = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--enclave-plan", "--enclave-package=packages/cache")
+    arguments = ("-p", "no:cacheprovider", on_engine)
+    pytester.runpytest_subprocess(*arguments, "test_cache.py").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess(*arguments, "packages/cache").assert_outcomes(passed=1)
+    plan = pytester.runpytest_subprocess(*arguments, "--enclave-plan", "--enclave-package=packages/cache")
     plan.stdout.fnmatch_lines(["*add_service*", "*exec*"])
 
 
-@pytest.mark.usefixtures("docker")
-def test_the_guides_test_of_the_shop(pytester: pytest.Pytester):
+def test_the_guides_test_of_the_shop(pytester: pytest.Pytester, on_engine: str):
     write(pytester, "test_shop.py", GUIDE["test_shop.py"])
     (pytester.path / "example_packages").symlink_to(ROOT / "example_packages")
-    pytester.runpytest_subprocess("-p", "no:cacheprovider", "test_shop.py").assert_outcomes(passed=1)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", on_engine, "test_shop.py")
+    result.assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("name", ["test_refusal.py", "test_patience.py"])

@@ -9,8 +9,9 @@ from threading import Barrier
 
 import pytest
 
+from pytest_enclave.enclave.demand import Demand
 from pytest_enclave.enclave.enclave import Enclave, Observers
-from pytest_enclave.enclave.sharing import Demand, Enclaves
+from pytest_enclave.enclave.sharing import Enclaves
 from pytest_enclave.engine.protocol import EnclaveId, Leak
 from pytest_enclave.engine.simulated.engine import SimulatedEngine
 from pytest_enclave.engine.simulated.script import Script

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Iterator
 
@@ -13,14 +12,6 @@ from pytest_enclave.engine.embedded.engine import EmbeddedEngine
 from pytest_enclave.engine.protocol import Engine
 from tests.engine.engine_enclave import Enclave, enclave_id
 from tests.engine.pooled_engine import PooledEngine
-
-
-@pytest.fixture(scope="session")
-def docker_host() -> str:
-    """Where the Docker engine for the tests is. The command that runs the tests says so; without one they fail."""
-    if "DOCKER_HOST" not in os.environ:
-        pytest.fail("these tests need a real Docker engine: set DOCKER_HOST to where it is")
-    return os.environ["DOCKER_HOST"]
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +40,10 @@ def embedded_engine() -> Iterator[EmbeddedEngine]:
     assert engine.close() == []
 
 
-@pytest.fixture(scope="session", params=["docker", "docker_pooled", "embedded"])
+ENGINES = [*(pytest.param(name, marks=pytest.mark.docker) for name in ("docker", "docker_pooled")), "embedded"]
+
+
+@pytest.fixture(scope="session", params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Every engine that runs real services."""
     found: Engine = request.getfixturevalue(f"{request.param}_engine")

@@ -113,3 +113,16 @@ def test_closing_twice_is_fine_and_leaks_are_told_once() -> None:
     assert site.close() == ()
     engine.close()
     engine.close()
+
+
+def test_the_root_of_the_machine_is_an_image_only_if_the_script_has_it() -> None:
+    spec = ServiceSpec("s", "host:/", Address("s", ""))
+    engine = SimulatedEngine()
+    assert engine.local_images(["host:/"]) == {"host:/": None}
+    found = engine.resolve_images(["host:/"], PullPolicy.MISSING, silent)["host:/"]
+    assert isinstance(found, Problem)
+    assert found.message.startswith('image "host:/" is the root file system of this machine')
+    assert [problem.message for problem in engine.check(spec)] == [found.message]
+    scripted = SimulatedEngine(Script().image("host:/", digest="sha256:1"))
+    assert scripted.resolve_images(["host:/"], PullPolicy.MISSING, silent) == {"host:/": "sha256:1"}
+    assert scripted.check(spec) == ()

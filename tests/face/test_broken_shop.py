@@ -1,4 +1,4 @@
-"""What users read when the example shop is broken, one way at a time, on a real engine: whole reports, word for word.
+"""What users read when the example shop is broken, one way at a time, on each engine: whole reports, word for word.
 
 `broken_shop/` holds the expected report of every package in `example_packages/shop/broken/`, with times, counts of
 tries and log stamps replaced by `N`. All of them run in one shared enclave, so the shop itself starts once.
@@ -35,11 +35,11 @@ for name in {NAMES!r}:
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory: pytest.TempPathFactory) -> str:
+def output(tmp_path_factory: pytest.TempPathFactory, on_engine: str) -> str:
     """What pytest prints for all broken shops, one test each."""
     directory = tmp_path_factory.mktemp("broken")
     (directory / "test_broken.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "--color=no", "-p", "no:cacheprovider", "test_broken.py"]
+    command = [sys.executable, "-m", "pytest", "--color=no", "-p", "no:cacheprovider", on_engine, "test_broken.py"]
     environment = {**os.environ, "COLUMNS": "100"}
     done = subprocess.run(command, cwd=directory, env=environment, text=True, stdout=subprocess.PIPE, timeout=100)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout

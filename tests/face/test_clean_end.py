@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,11 +64,9 @@ PHASES = {
 
 
 @pytest.fixture
-def ending(tmp_path: Path) -> Iterator[Ending]:
-    """A session to come. The command that runs the tests says where the engine is; without one they fail."""
-    if "DOCKER_HOST" not in os.environ:
-        pytest.fail("these tests need a real Docker engine: set DOCKER_HOST to where it is")
-    engine = docker.APIClient(os.environ["DOCKER_HOST"], version="auto")
+def ending(tmp_path: Path, docker_host: str) -> Iterator[Ending]:
+    """A session to come."""
+    engine = docker.APIClient(docker_host, version="auto")
     session = Ending(tmp_path, engine)
     yield session
     session.kill()

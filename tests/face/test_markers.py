@@ -83,7 +83,8 @@ def test_arguments_in_a_file_are_found_beside_the_test(
         ("main=''", "enclave(main=''): main must be the name of a function"),
         ("share=True", "enclave(share=True): share must be a name"),
         ("share=''", "enclave(share=''): share must be a name"),
-        ("isolate='fork'", "enclave(isolate='fork'): isolate must be True or False"),
+        ("isolate='knife'", "enclave(isolate='knife'): isolate must be True, False or \"fork\""),
+        ("isolate=1", 'enclave(isolate=1): isolate must be True, False or "fork"'),
         ("share='a', isolate=True", "a test cannot both share an enclave and be isolated from all others"),
         (
             "args={'a': {1}}",

@@ -44,10 +44,10 @@ def shown_on_a_terminal(command: list[str], directory: Path) -> str:
     return written.decode()
 
 
-def test_one_live_line_tells_what_is_waited_for_and_goes(tmp_path: Path):
+def test_one_live_line_tells_what_is_waited_for_and_goes(tmp_path: Path, on_engine: str):
     (tmp_path / "main.star").write_text(PACKAGE)
     (tmp_path / "test_slow.py").write_text("def test_it(enclave):\n    pass\n")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--enclave-package=main.star"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", on_engine, "--enclave-package=main.star"]
     shown = shown_on_a_terminal(command, tmp_path)
     assert '1/1 add_service("slow")' in shown
     assert "waiting for slow $ test -e /ready → code == 0" in shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_enclave.engine.select import NAMES
 from pytest_enclave.face.options import OPTIONS, Settings, settings_of
 from tests.face.conftest import RunPytest, WritePackage
 
@@ -97,6 +98,7 @@ TWINS = {
     "parallelism": ("1", "2"),
     "pull": ("always", "never"),
     "image_mirror": ("a/a", "b/b"),
+    "egress": ("off", "on"),
     "timeout": ("1", "2"),
     "interpret_timeout": ("1", "2"),
     "unavailable": ("fail", "skip"),
@@ -112,6 +114,8 @@ def test_each_option_has_a_twin_in_the_ini_file_and_wins_over_it(pytester: pytes
     by_option = getattr(settings(pytester, f"--enclave-{name.replace('_', '-')}={given}"), name)
     if name == "unavailable":
         assert (default, by_ini, by_option) == ("fail", "fail", "skip")
+    elif name == "egress":
+        assert (default, by_ini, by_option) == (True, False, True)
     else:
         assert len({str(default), str(by_ini), str(by_option)}) == 3
 
@@ -122,6 +126,19 @@ def test_flags_have_a_twin_in_the_ini_file_too(pytester: pytest.Pytester, name: 
     assert getattr(settings(pytester, f"--enclave-{name.replace('_', '-')}"), name) is True
     pytester.makeini(f"[pytest]\nenclave_{name} = true")
     assert getattr(settings(pytester), name) is True
+
+
+def test_what_named_the_engine_is_known(pytester: pytest.Pytester) -> None:
+    assert settings(pytester).engine_told_by == ""
+    pytester.makeini("[pytest]\nenclave_engine = embedded")
+    assert settings(pytester).engine_told_by == "enclave_engine = embedded"
+    assert settings(pytester, "--enclave-engine=auto").engine_told_by == "--enclave-engine=auto"
+
+
+@pytest.mark.parametrize("name", ["auto", "docker", "embedded", "simulated"])
+def test_every_engine_can_be_named(pytester: pytest.Pytester, name: str) -> None:
+    assert name in NAMES
+    assert settings(pytester, f"--enclave-engine={name}").engine == name
 
 
 def test_no_option_is_left_out_here() -> None:

@@ -233,7 +233,13 @@ def test_a_test_runs_more_in_its_enclave_and_its_report_tells_so(
         ("'.', main=3", "TypeError", "enclave_factory(main=3): main must be the name of a function"),
         ("'.', share=3", "TypeError", "enclave_factory(share=3): share must be a name"),
         ("'.', share=''", "ValueError", "enclave_factory(share=''): share must be a name"),
-        ("'.', isolate='fork'", "TypeError", "enclave_factory(isolate='fork'): isolate must be True or False"),
+        ("'.', isolate=1", "TypeError", 'enclave_factory(isolate=1): isolate must be True, False or "fork"'),
+        (
+            "'.', isolate='knife'",
+            "TypeError",
+            "enclave_factory(isolate='knife'): isolate must be True, False or \"fork\"",
+        ),
+        ("'.', isolate=''", "ValueError", "enclave_factory(isolate=''): isolate must be True, False or \"fork\""),
         ("'.', simulate=3", "TypeError", "enclave_factory(simulate=3): simulate must be a Script"),
         (
             "'.', share='a', isolate=True",

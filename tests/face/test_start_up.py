@@ -7,12 +7,14 @@ import sys
 
 import pytest
 
-HEAVY = ("docker", "requests", "urllib3", "rich", "yaml", "sqlite3", "starlark", "jq", "filelock")
+HEAVY = ("docker", "requests", "urllib3", "rich", "yaml", "sqlite3", "starlark", "jq", "filelock", "ctypes")
 
 
 def heavy_after(code: str, pytester: pytest.Pytester) -> str:
     """Which heavy modules a fresh process has imported after running the code."""
-    script = f"import sys\n{code}\nprint('loaded:', *[name for name in {HEAVY} if name in sys.modules])"
+    rooms = ("engine.embedded", "engine.docker", "linux", "images")
+    names = (*HEAVY, *(f"pytest_enclave.{room}" for room in rooms))
+    script = f"import sys\n{code}\nprint('loaded:', *[name for name in {names} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=pytester.path, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()[-1]
 

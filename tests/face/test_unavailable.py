@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_enclave.engine.docker import discovery
+from pytest_enclave.engine.embedded import probe
+from pytest_enclave.engine.embedded.probe import Examination
+from pytest_enclave.engine.embedded.refusals import Refusal
 from tests.face.conftest import WritePackage
 
 TESTS = "def test_first(enclave): ...\ndef test_second(enclave): ...\ndef test_without(): ..."
@@ -61,6 +65,72 @@ def test_the_header_tells_why_there_is_no_engine(pytester: pytest.Pytester) -> N
 def test_the_header_tells_of_the_simulated_engine(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("shop", "--enclave-engine=simulated")
     assert header(result) == ["enclave: simulated engine (no services, virtual time)"]
+
+
+@pytest.fixture
+def nothing_named(monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester) -> None:
+    """No Docker engine is named, and none answers."""
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.setenv("HOME", str(pytester.path))
+    monkeypatch.setattr(discovery, "DEFAULT_SOCKET", "/nowhere/docker.sock")
+
+
+def examined(monkeypatch: pytest.MonkeyPatch, outcome: Examination) -> None:
+    """What examining this machine gives."""
+    monkeypatch.setattr(probe, "examine", lambda: outcome)
+
+
+HERE = Examination(None, "this machine, as root", notes=("limits do not hold",))
+
+
+@pytest.mark.usefixtures("nothing_named")
+def test_the_header_tells_of_the_embedded_engine(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    examined(monkeypatch, HERE)
+    result = pytester.runpytest_inprocess("shop", "--collect-only")
+    assert header(result) == ["enclave: embedded on this machine, as root (no Docker engine answers)"]
+    result = pytester.runpytest_inprocess("shop", "--collect-only", "--enclave-engine=embedded")
+    assert header(result) == ["enclave: embedded on this machine, as root (--enclave-engine=embedded)"]
+
+
+@pytest.mark.usefixtures("nothing_named")
+def test_the_header_tells_what_works_in_part_when_verbose(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examined(monkeypatch, HERE)
+    pytester.makeini("[pytest]\nenclave_engine = embedded")
+    assert header(pytester.runpytest_inprocess("shop", "--collect-only", "-v")) == [
+        "enclave: embedded on this machine, as root (enclave_engine = embedded)",
+        "enclave: limits do not hold",
+    ]
+
+
+@pytest.mark.usefixtures("nothing_named")
+def test_all_that_was_tried_is_told_once(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = Refusal("no user namespace can be made", "the kernel allows none", "`sudo sysctl -w a=1`")
+    examined(monkeypatch, Examination(refused))
+    result = pytester.runpytest_inprocess("shop/test_it.py")
+    result.assert_outcomes(errors=2, passed=1)
+    told = "no Docker engine answers, and the embedded engine cannot run here: no user namespace can be made"
+    assert header(result) == [f"enclave: no engine — {told}"]
+    result.stdout.fnmatch_lines(
+        [
+            f"error?E401?: {told}",
+            "   = tried unix:///nowhere/docker.sock: there is no such socket",
+            "   = tried the embedded engine:         no user namespace can be made: the kernel allows none",
+            "   = help: for Docker: start Docker, or say where it is: --enclave-docker-host or DOCKER_HOST",
+            "           for the embedded engine: `sudo sysctl -w a=1`",
+            f"the enclave is unavailable: E401 {told} — reported at shop/test_it.py::test_first",
+        ]
+    )
+
+
+@pytest.mark.usefixtures("nothing_named")
+def test_tests_are_skipped_where_neither_engine_can_run(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examined(monkeypatch, Examination(Refusal("it needs Linux", "this is macOS")))
+    result = pytester.runpytest_inprocess("shop/test_it.py", "--enclave-unavailable=skip", "-rs")
+    result.assert_outcomes(skipped=2, passed=1)
 
 
 @pytest.mark.parametrize("arguments", [("shop", "--enclave-plan"), ("test_plain.py",)])

@@ -1,8 +1,9 @@
-"""Build the test images from Debian packages, without a registry and without root.
+"""Build the test images from Debian packages, without a registry, without root and without any engine.
 
-    python tests/images/build.py [--host unix:///path/to/socket] [--cache DIRECTORY] [NAME...]
+    python tests/images/build.py [--cache DIRECTORY] [NAME...]
 
-Only what the engine lacks, or has from another definition, is built.
+Each becomes a file as `docker save` writes it. Only those that an earlier run did not leave in the cache are built.
+Nothing but the standard library is needed.
 """
 
 from __future__ import annotations
@@ -12,23 +13,21 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import docker
+from archive import write_archive
 from debian import AptError, Downloads
-from definitions import IMAGES, PATH, Image
+from definitions import IMAGES, Image
 from rootfs import write_root
-
-LABEL = "pytest-enclave.definition"
 
 
 class BuildError(Exception):
-    """A package file is broken, or the engine did not take an image."""
+    """A package file is broken, or an engine did not take an image."""
 
 
 def cache_directory() -> Path:
@@ -37,58 +36,42 @@ def cache_directory() -> Path:
     return Path(home) / "pytest-enclave-dev"
 
 
-def build_missing(client: docker.DockerClient, images: Sequence[Image] = IMAGES, cache: Path | None = None) -> None:
-    """Import those of `images` which the engine behind `client` does not have from the same definition.
+def archives(images: Sequence[Image] = IMAGES, cache: Path | None = None) -> list[Path]:
+    """Return a file for each of `images`, made now unless an earlier run left it.
 
-    Downloads and finished root file systems are kept in `cache`, by default `cache_directory()`.
+    Downloads and finished files are kept in `cache`, by default `cache_directory()`.
 
-    Raises AptError if packages cannot be had, BuildError if one is broken or the engine refuses an image.
+    Raises AptError if packages cannot be had, BuildError if one is broken.
     """
-    missing = [image for image in images if _definition(client, image) != image.digest()]
-    if not missing:
-        return
-    start = time.monotonic()
-    for image in missing:
-        print(f"building {image.tag}", file=sys.stderr)
-    archives = _archives(missing, cache or cache_directory())
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(partial(_import, client), missing, archives))
-    print(f"built the test images in {time.monotonic() - start:.1f} s", file=sys.stderr)
-
-
-def _definition(client: docker.DockerClient, image: Image) -> str | None:
-    """Return the digest of the definition that the engine's image was built from."""
-    try:
-        labels: dict[str, str] = client.images.get(image.tag).labels
-    except docker.errors.ImageNotFound:
-        return None
-    return labels.get(LABEL)
-
-
-def _archives(images: Sequence[Image], cache: Path) -> list[Path]:
-    """Return the tars of the images' root file systems, made now unless an earlier run left them."""
-    folder = cache / "roots"
+    cache = cache or cache_directory()
+    folder = cache / "archives"
     folder.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        archives = [folder / f"{image.name}-{image.digest()[:16]}.tar" for image in images]
-        wanted = [pair for pair in zip(images, archives, strict=True) if not pair[1].exists()]
+        files = [folder / f"{image.name}-{image.digest()[:16]}.tar" for image in images]
+        wanted = [pair for pair in zip(images, files, strict=True) if not pair[1].exists()]
         if wanted:
-            downloads = Downloads(cache / "apt")
-            [busybox] = downloads.closure(["busybox-static"], skip=())
-            # One by one: apt-get does not share its folders.
-            packages = [downloads.closure(image.packages, image.skip) for image, _ in wanted]
-            with ThreadPoolExecutor() as pool:
-                list(pool.map(partial(_archive, busybox=busybox), *zip(*wanted, strict=True), packages))
-    return archives
+            start = time.monotonic()
+            print(f"building {', '.join(image.tag for image, _ in wanted)}", file=sys.stderr)
+            _build(wanted, Downloads(cache / "apt"))
+            print(f"built them in {time.monotonic() - start:.1f} s", file=sys.stderr)
+    return files
+
+
+def _build(wanted: Sequence[tuple[Image, Path]], downloads: Downloads) -> None:
+    closures = [(("busybox-static",), ()), *((image.packages, image.skip) for image, _ in wanted)]
+    [busybox], *packages = downloads.closures(closures)
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(partial(_archive, busybox=busybox), *zip(*wanted, strict=True), packages))
 
 
 def _archive(image: Image, archive: Path, debs: Sequence[Path], busybox: Path) -> None:
-    """Write the root file system of `image` to `archive`, and remove what an earlier definition left."""
+    """Write `image` to `archive`, and remove what an earlier definition left."""
     unfinished = archive.with_suffix(".unfinished")
     try:
-        with unfinished.open("wb") as stream:
-            write_root(stream, image, debs, busybox)
+        with tempfile.TemporaryFile(dir=archive.parent) as layer, unfinished.open("wb") as stream:
+            write_root(layer, image, debs, busybox)
+            write_archive(stream, image, layer)
     except subprocess.CalledProcessError as problem:
         raise BuildError(f"{image.tag}: {problem}") from problem
     for outdated in archive.parent.glob(f"{image.name}-*.tar"):
@@ -96,38 +79,21 @@ def _archive(image: Image, archive: Path, debs: Sequence[Path], busybox: Path) -
     unfinished.rename(archive)
 
 
-def _import(client: docker.DockerClient, image: Image, archive: Path) -> None:
-    """Put the image into the engine in place of its predecessor.
-
-    Raises BuildError if the engine does not have it afterwards.
-    """
-    outdated = [found.id for found in client.images.list(image.repository) if found.id]
-    settings = [f"ENV PATH={PATH}", *image.configuration, f"LABEL {LABEL}={image.digest()}"]
-    answer = client.api.import_image(str(archive), repository=image.repository, tag="local", changes=settings)
-    # The engine reports a failure inside a successful answer.
-    if _definition(client, image) != image.digest():
-        raise BuildError(f"the engine did not import {image.tag}: {answer}")
-    for identifier in outdated:
-        # Containers may still be of it.
-        with suppress(docker.errors.APIError):
-            client.images.remove(identifier)
-
-
 def main() -> None:
     """Run the command line."""
     names = [image.name for image in IMAGES]
-    parser = argparse.ArgumentParser(description="Build the test images that the Docker engine lacks.")
-    parser.add_argument("--host", help="address of the engine (default: $DOCKER_HOST or the local one)")
-    parser.add_argument("--cache", type=Path, help=f"directory for downloads (default: {cache_directory()})")
+    parser = argparse.ArgumentParser(description="Build the test images that the cache lacks.")
+    parser.add_argument("--cache", type=Path, help=f"directory for downloads and images (default: {cache_directory()})")
     parser.add_argument("names", metavar="NAME", nargs="*", help=f"which: {', '.join(names)} (default: all)")
     options = parser.parse_args()
     if unknown := set(options.names) - set(names):
         parser.error(f"no such image: {', '.join(sorted(unknown))} (there are {', '.join(names)})")
-    wanted = [image for image in IMAGES if not options.names or image.name in options.names]
     try:
-        client = docker.DockerClient(options.host) if options.host else docker.from_env()
-        build_missing(client, wanted, options.cache)
-    except (AptError, BuildError, docker.errors.DockerException) as problem:
+        for file in archives(
+            [each for each in IMAGES if not options.names or each.name in options.names], options.cache
+        ):
+            print(file)
+    except (AptError, BuildError) as problem:
         sys.exit(str(problem))
 
 

@@ -28,31 +28,42 @@ class Downloads:
 
         Raises AptError if there is no apt-get, or a package cannot be resolved or downloaded.
         """
+        [files] = self.closures([(packages, skip)])
+        return files
+
+    def closures(self, wanted: Sequence[tuple[Sequence[str], Sequence[str]]]) -> list[list[Path]]:
+        """Return what `closure` does, for several pairs of packages and exceptions at once. Raises AptError."""
         if not shutil.which("apt-get"):
             raise AptError(
                 "building the test images needs apt-get: run this on Debian or Ubuntu (a container of either will do)"
             )
         self._prepare()
         try:
-            return self._fetch(packages, skip)
+            return self._fetch(wanted)
         except AptError:
             # Lists that were never fetched or are out of date name files that the mirror does not have.
             self._apt("update")
-            return self._fetch(packages, skip)
+            return self._fetch(wanted)
 
     def _prepare(self) -> None:
         for folder in (self._files, self._lists / "partial", self._folder / "archives" / "partial"):
             folder.mkdir(parents=True, exist_ok=True)
         (self._folder / "state" / "status").touch()
 
-    def _fetch(self, packages: Sequence[str], skip: Sequence[str]) -> list[Path]:
+    def _fetch(self, wanted: Sequence[tuple[Sequence[str], Sequence[str]]]) -> list[list[Path]]:
+        names = [self._resolved(packages, skip) for packages, skip in wanted]
+        missing = sorted({name for each in names for name in each if not (self._files / name).exists()})
+        if missing:
+            self._apt("download", *map(_requirement, missing))
+        return [[self._files / name for name in each] for each in names]
+
+    def _resolved(self, packages: Sequence[str], skip: Sequence[str]) -> list[str]:
+        """Return the names of the files of the packages, and of those they depend on."""
+        if not packages:
+            return []
         listing = self._apt("install", "-y", "--no-install-recommends", "--print-uris", *packages)
         names = [line.split()[1] for line in listing.splitlines() if line.startswith("'")]
-        kept = [name for name in names if not _matches(name.partition("_")[0], skip)]
-        missing = [name for name in kept if not (self._files / name).exists()]
-        if missing:
-            self._apt("download", *(_requirement(name) for name in missing))
-        return [self._files / name for name in kept]
+        return [name for name in names if not _matches(name.partition("_")[0], skip)]
 
     def _apt(self, command: str, *arguments: str) -> str:
         state = self._folder / "state"

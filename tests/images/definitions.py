@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 FILES = Path(__file__).parent / "files"
 """`files/NAME` is laid over the root of image NAME."""
@@ -57,8 +58,8 @@ class Image:
     """
 
     name: str
-    configuration: tuple[str, ...]
-    """Dockerfile instructions: CMD, ENTRYPOINT, ENV, EXPOSE, USER, WORKDIR."""
+    configuration: Mapping[str, Any]
+    """What `config` says in an image: Cmd, Entrypoint, Env, ExposedPorts, User, WorkingDir."""
     packages: tuple[str, ...] = ()
     skip: tuple[str, ...] = INSTALL_TIME_ONLY
     """Patterns of package names that are dependencies but are left out."""
@@ -94,7 +95,7 @@ class Image:
     def digest(self) -> str:
         """Return a digest of all that decides what is built, except the packages' versions."""
         digest = hashlib.sha256(repr(self).encode())
-        for source in ("rootfs.py", "bytecode.py"):
+        for source in ("archive.py", "rootfs.py", "bytecode.py"):
             digest.update(Path(__file__).with_name(source).read_bytes())
         for path, file in self.files():
             digest.update(path.encode() + b"\0" + file.read_bytes())
@@ -104,19 +105,19 @@ class Image:
 IMAGES = (
     Image(
         name="busybox",
-        configuration=('CMD ["sh"]',),
+        configuration={"Cmd": ["sh"]},
     ),
     Image(
         name="redis",
         packages=("redis-server", "redis-tools"),
         user=User("redis", 999, "/data"),
         owned=("data",),
-        configuration=(
-            "USER redis",
-            "WORKDIR /data",
-            "EXPOSE 6379/tcp",
-            'CMD ["redis-server", "--bind", "0.0.0.0", "--protected-mode", "no"]',
-        ),
+        configuration={
+            "User": "redis",
+            "WorkingDir": "/data",
+            "ExposedPorts": {"6379/tcp": {}},
+            "Cmd": ["redis-server", "--bind", "0.0.0.0", "--protected-mode", "no"],
+        },
     ),
     Image(
         name="postgres",
@@ -126,24 +127,24 @@ IMAGES = (
         user=User("postgres", 999, "/var/lib/postgresql"),
         owned=("var/lib/postgresql", "var/lib/postgresql/data", "run/postgresql"),
         programs="usr/lib/postgresql/*/bin/*",
-        configuration=(
-            "USER postgres",
-            "ENV PGDATA=/var/lib/postgresql/data",
-            "EXPOSE 5432/tcp",
-            'ENTRYPOINT ["docker-entrypoint.sh"]',
-            'CMD ["postgres"]',
-        ),
+        configuration={
+            "User": "postgres",
+            "Env": ["PGDATA=/var/lib/postgresql/data"],
+            "ExposedPorts": {"5432/tcp": {}},
+            "Entrypoint": ["docker-entrypoint.sh"],
+            "Cmd": ["postgres"],
+        },
     ),
     Image(
         name="nginx",
         packages=("nginx-light",),
         links={"var/log/nginx/access.log": "/dev/stdout", "var/log/nginx/error.log": "/dev/stderr"},
-        configuration=("EXPOSE 80/tcp", 'CMD ["nginx", "-g", "daemon off;"]'),
+        configuration={"ExposedPorts": {"80/tcp": {}}, "Cmd": ["nginx", "-g", "daemon off;"]},
     ),
     Image(
         name="python",
         packages=("python3", "python3-redis", "python3-psycopg2", "curl"),
         links={"usr/bin/python": "python3"},
-        configuration=("ENV PYTHONUNBUFFERED=1", 'CMD ["python3"]'),
+        configuration={"Env": ["PYTHONUNBUFFERED=1"], "Cmd": ["python3"]},
     ),
 )

@@ -1,8 +1,8 @@
-"""Run a command with a Docker engine that has the test images.
+"""Run a command with engines that have the test images.
 
-    python tests/images/engine.py [--fresh] -- COMMAND...
+    python tests/images/engine.py [--only docker|embedded] [--fresh] -- COMMAND...
 
-An engine that already answers is used. Else a daemon of our own runs for as long as the command does.
+A Docker engine that already answers is used. Else a daemon of our own runs for as long as the command does.
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ from contextlib import closing, contextmanager
 from types import FrameType
 
 import docker
+import docker_images
 import dockerd
-from build import BuildError, build_missing
+import embedded_images
+from build import BuildError
 from debian import AptError
+
+from pytest_enclave.errors import EnclaveError
 
 FORWARDED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 @contextmanager
-def engine(*, fresh: bool = False) -> Iterator[Mapping[str, str]]:
-    """Have an engine with all test images, and give the environment variables that lead to it.
+def docker_engine(*, fresh: bool = False) -> Iterator[Mapping[str, str]]:
+    """Have a Docker engine with all test images, and give the environment variables that lead to it.
 
     `fresh`: a new daemon without anything from earlier runs, even if an engine already answers.
     Raises DaemonError, AptError or BuildError if that cannot be had.
@@ -43,7 +47,7 @@ def engine(*, fresh: bool = False) -> Iterator[Mapping[str, str]]:
 
 def _fill(address: str | None) -> None:
     with closing(docker.DockerClient(address) if address else docker.from_env()) as client:
-        build_missing(client)
+        docker_images.fill(client)
 
 
 def run(command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -67,16 +71,22 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description="Run a command with a Docker engine that has the test images.")
-    parser.add_argument("--fresh", action="store_true", help="use a new daemon, with nothing from earlier runs")
+    parser = argparse.ArgumentParser(description="Run a command with engines that have the test images.")
+    parser.add_argument("--only", choices=("docker", "embedded"), help="one engine (default: both)")
+    parser.add_argument("--fresh", action="store_true", help="use a new Docker daemon, with nothing from earlier runs")
     parser.add_argument("command", metavar="COMMAND", nargs="+", help="what to run, after --")
     options = parser.parse_args()
     for number in FORWARDED:
         signal.signal(number, _leave)
     try:
-        with engine(fresh=options.fresh) as environment:
-            code = run(options.command, environment)
-    except (dockerd.DaemonError, AptError, BuildError, docker.errors.DockerException) as problem:
+        if options.only != "docker":
+            embedded_images.fill()
+        if options.only == "embedded":
+            code = run(options.command, {})
+        else:
+            with docker_engine(fresh=options.fresh) as environment:
+                code = run(options.command, environment)
+    except (dockerd.DaemonError, AptError, BuildError, EnclaveError, docker.errors.DockerException) as problem:
         sys.exit(str(problem))
     sys.exit(code)
 

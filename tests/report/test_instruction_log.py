@@ -5,7 +5,16 @@ from __future__ import annotations
 from textwrap import dedent
 
 from pytest_enclave.errors import Problem
-from pytest_enclave.plan.events import ImageProgress, InstructionStarted, PhaseStarted, Printed, StepFinished, Warned
+from pytest_enclave.plan.events import (
+    Forked,
+    Frozen,
+    ImageProgress,
+    InstructionStarted,
+    PhaseStarted,
+    Printed,
+    StepFinished,
+    Warned,
+)
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.record import Outcome, Step
 from pytest_enclave.report.lines import InstructionLog
@@ -70,3 +79,15 @@ def test_secrets_are_masked_from_the_moment_they_are_known() -> None:
     finish(log, task, 1, Outcome.EXECUTED, "0 sesame-open")
     log.hide(Secrets(frozenset({"tell-nobody"})))
     assert log.text() == ("      early ••••\n   1/12 run_sh($ login ••••) … executed in 0.41 s   0 ••••")
+
+
+def test_a_fork_is_told_with_its_origin() -> None:
+    log = InstructionLog()
+    finish(log, ADD, 1, Outcome.SKIPPED)
+    log(Frozen("shop-1a2b3c", 0.31))
+    log(Forked("shop-fork-ab12cd", "shop-1a2b3c", 0.18))
+    expected = """\
+           1/12 add_service("db") … reused
+          shop-1a2b3c frozen in 0.31 s, for forks to begin from
+          shop-fork-ab12cd forked from shop-1a2b3c in 0.18 s"""
+    assert dedent(log.text()) == dedent(expected)

@@ -35,6 +35,11 @@ def test_the_summary_counts_what_was_done(runs: list[Run], expected: str) -> Non
     assert summary_line(runs) == expected
 
 
+@pytest.mark.parametrize(("forks", "told"), [(1, "1 fork"), (3, "3 forks")])
+def test_forks_are_counted(forks: int, told: str) -> None:
+    assert summary_line([run(executed=1)], forks) == f"enclave: 1 instruction, 1 executed, 0 reused, {told}"
+
+
 def test_leaks_are_listed_with_the_command_that_removes_them() -> None:
     command = "pytest --enclave-clean=7f3a"
     leaks = [

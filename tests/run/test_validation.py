@@ -18,6 +18,8 @@ NAMES = "use 1 to 63 lower-case letters, digits and `-`, beginning with a letter
 PORTS = "use 1 to 15 lower-case letters, digits and `-`, beginning with a letter and not ending with `-`"
 
 NO_NAME = "a name is not empty, and has no `=` and no NUL"
+HOST = 'image "host:/" is the root file system of this machine, which only the embedded engine can use'
+HOST_REMEDY = "`--enclave-engine=embedded`, or name an image of a registry"
 MADE = 'plan.render_templates({"t": struct(template = "", data = {})}, name = "f")\n'
 
 
@@ -95,6 +97,8 @@ ROWS = [
      "min_memory is 10 megabytes, more than max_memory, which is 9", ""),
     ("task named like a service", DB + 'plan.run_sh(run = "true", name = "db")', "3:16",
      "there is a service `db` already", "give the task another name"),
+    ("the machine's root", 'plan.add_service("s", ServiceConfig(image = "host:/"))', "2:21", HOST, HOST_REMEDY),
+    ("the machine's root for a task", 'plan.run_sh(run = "true", image = "host:/")', "2:16", HOST, HOST_REMEDY),
 ]  # fmt: skip
 
 

@@ -78,7 +78,8 @@ class ArtifactMounts:
                 _pack(directory, archive)
                 self._client.put_archive(container, INSIDE, archive)
         finally:
-            self._client.remove_container(container, force=True)
+            # Volumes that the image declares are the container's own, and go with it.
+            self._client.remove_container(container, force=True, v=True)
 
 
 def _pack(directory: Path, archive: IO[bytes]) -> None:

@@ -63,14 +63,17 @@ def _identity(spec: ServiceSpec, network: Network) -> dict[str, Any]:
 
 
 def port_bindings(spec: ServiceSpec, network: Network) -> dict[str, list[dict[str, str]]]:
-    """Which ports are published, and where: public ones at their number, others only if there is no other way."""
+    """Which ports are published, and where: public ones at their number, others only if there is no other way.
+
+    Where the number is 0, the engine chooses one.
+    """
     bindings: dict[str, list[dict[str, str]]] = {}
     if not network.reach.direct:
         for port in spec.ports.values():
             bindings[port_key(port)] = [{"HostIp": network.reach.publish_on, "HostPort": ""}]
     for name, port in spec.public_ports.items():
         private = spec.ports.get(name, port)
-        bindings[port_key(private)] = [{"HostIp": network.reach.publish_on, "HostPort": str(port.number)}]
+        bindings[port_key(private)] = [{"HostIp": network.reach.publish_on, "HostPort": str(port.number or "")}]
     return bindings
 
 

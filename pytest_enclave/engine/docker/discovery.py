@@ -54,6 +54,14 @@ def find_engine(host: str | None, environ: Mapping[str, str]) -> Found:
     )
 
 
+def is_told(host: str | None, environ: Mapping[str, str]) -> bool:
+    """Whether users say which engine to use; also where what says so cannot be used."""
+    try:
+        return _told(host, environ) is not None
+    except EngineUnavailable:
+        return True
+
+
 def _told(host: str | None, environ: Mapping[str, str]) -> _Candidate | None:
     """The engine that users asked for, if they did."""
     if host:

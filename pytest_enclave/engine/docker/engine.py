@@ -16,6 +16,7 @@ from pytest_enclave.engine.docker.connection import connect
 from pytest_enclave.engine.docker.discovery import Found, find_engine
 from pytest_enclave.engine.docker.images import Images
 from pytest_enclave.engine.docker.limits import MEGABYTE, problems_of
+from pytest_enclave.engine.docker.loading import Archives
 from pytest_enclave.engine.docker.networks import NetworkPlan
 from pytest_enclave.engine.docker.pause import MACHINES
 from pytest_enclave.engine.docker.plots import Ground, Plot
@@ -28,6 +29,7 @@ from pytest_enclave.engine.protocol import Clock, EnclaveId, Leak, Probe, PullPo
 from pytest_enclave.errors import EngineError, Problem
 from pytest_enclave.plan.events import Emit
 from pytest_enclave.plan.facts import Capacity
+from pytest_enclave.plan.images import HOST_ROOT, only_embedded
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -65,6 +67,7 @@ class DockerEngine:
         self._stall = stall
         self._network = partial(NetworkPlan, pools=pools, egress=egress, publish=publish)
         self._bind_mounts = bind_mounts
+        self._archives = Archives()
         self._clock = RealClock()
         self._http = HttpClient()
         self._lock = threading.RLock()
@@ -98,7 +101,8 @@ class DockerEngine:
 
     def check(self, spec: ServiceSpec) -> Sequence[Problem]:
         """What of this service the engine cannot do: warnings and errors, with a remedy."""
-        return problems_of(spec, self.capacity())
+        refused = [only_embedded(spec.name)] if spec.image == HOST_ROOT else []
+        return [*refused, *problems_of(spec, self.capacity())]
 
     def prepare(self, services: Collection[str]) -> None:
         """Get a network with a pod for each service ready, in the background, where that is possible."""
@@ -118,7 +122,7 @@ class DockerEngine:
     def open(self, enclave: EnclaveId, services: Collection[str] = ()) -> DockerSite:
         """A new, empty enclave: on a network that is ready for these services, or one made in the background."""
         pool = self._pool
-        plan = SitePlan(self._networks(), self._binds(), self.capacity())
+        plan = SitePlan(self._networks(), self._binds(), self.capacity(), archives=self._archives)
         if pool is not None and (plot := pool.take(services)):
             plan = replace(plan, plot=plot, give_back=pool.give_back)
         return DockerSite(self._connected(), enclave, plan, self._http, self._removing)
@@ -155,7 +159,7 @@ class DockerEngine:
             return self._remover
 
     def _images(self) -> Images:
-        return Images(self._connected(), self._mirror, self._stall)
+        return Images(self._connected(), self._mirror, self._stall, self._archives)
 
     def _information(self) -> Mapping[str, object]:
         client = self._connected()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.clock import RealClock
+from pytest_enclave.engine.docker.loading import Archives, Unloadable
 from pytest_enclave.engine.docker.pull_failures import PullFailed, problem_of
 from pytest_enclave.engine.docker.pulling import Puller
 from pytest_enclave.engine.docker.translation import Refused, translate
 from pytest_enclave.engine.protocol import PullPolicy
 from pytest_enclave.errors import EngineError, Problem
 from pytest_enclave.plan.events import Emit, Warned
+from pytest_enclave.plan.images import HOST_ROOT, Archive, only_embedded
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -29,18 +31,32 @@ SIMILAR = 3
 class Images:
     """The engine's images. `mirror` is a prefix that is tried in front of references that name no registry.
 
-    A pull that stands still for `stall` seconds is given up.
+    A pull that stands still for `stall` seconds is given up. `archives` are those of packages.
     """
 
     client: APIClient
     mirror: str = ""
     stall: float = 60.0
+    archives: Archives = field(default_factory=Archives)
+
+    def name_of(self, reference: str) -> str | None:
+        """What the engine calls the image, None where it cannot have it."""
+        if reference == HOST_ROOT:
+            return None
+        archive = Archive.of(reference)
+        try:
+            return reference if archive is None else self.archives.name_of(archive)
+        except Unloadable:
+            return None
 
     def digest(self, reference: str) -> str | None:
         """The ID of the image, None where the engine does not have it. Raises EngineError."""
+        name = self.name_of(reference)
+        if name is None:
+            return None
         try:
             with translate(f'cannot look up image "{reference}"'):
-                return str(self.client.inspect_image(reference)["Id"])  # type: ignore[no-untyped-call]
+                return str(self.client.inspect_image(name)["Id"])  # type: ignore[no-untyped-call]
         except Refused as refused:
             if refused.status in (400, 404):
                 return None
@@ -63,7 +79,11 @@ class Images:
         return dict(zip(wanted, found, strict=True))
 
     def _resolve(self, reference: str, policy: PullPolicy, puller: Puller, emit: Emit) -> str | Problem:
+        if reference == HOST_ROOT:
+            return only_embedded(reference)
         local = self.digest(reference)
+        if archive := Archive.of(reference):
+            return local or self._load(reference, archive)
         if policy is PullPolicy.NEVER or (policy is PullPolicy.MISSING and local):
             return local or self._not_local(reference)
         try:
@@ -74,6 +94,15 @@ class Images:
                 return problem
             emit(Warned(_stale(reference, problem)))
         return self.digest(reference) or self._not_local(reference)
+
+    def _load(self, reference: str, archive: Archive) -> str | Problem:
+        try:
+            self.archives.load(self.client, archive)
+        except Unloadable as no:
+            return Problem(f'image "{reference}": {no.reason}', subject=reference, remedy=no.remedy)
+        return self.digest(reference) or Problem(
+            f'image "{reference}": the engine loaded it, but does not have it', subject=reference
+        )
 
     def similar(self, reference: str) -> list[str]:
         """Local images with a name like that; none where the engine does not tell."""

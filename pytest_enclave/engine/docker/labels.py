@@ -24,6 +24,9 @@ OWNER_BOOT = f"{PREFIX}owner-boot"
 CREATED = f"{PREFIX}created"
 """… and when, in seconds since the epoch."""
 
+FROZEN = f"{PREFIX}frozen"
+"""The name of a freeze. Images of frozen services have it, and so have containers that were made from them."""
+
 PAUSE = f"{PREFIX}pause"
 """The version of the pause program. The image of pods has it."""
 
@@ -51,3 +54,8 @@ def boot_id() -> str:
 def of_enclave(enclave: str) -> Mapping[str, list[str]]:
     """The engine's filter for everything of an enclave."""
     return {"label": [f"{ENCLAVE}={enclave}"]}
+
+
+def of_freeze(freeze: str) -> Mapping[str, list[str]]:
+    """The engine's filter for the images of a freeze."""
+    return {"label": [f"{FROZEN}={freeze}"]}

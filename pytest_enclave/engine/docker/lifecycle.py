@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.docker.events import Follower
+from pytest_enclave.engine.docker.signals import heeds_stop
 from pytest_enclave.engine.docker.starting import CATCH_UP
 from pytest_enclave.engine.docker.states import ContainerState
 from pytest_enclave.engine.docker.translation import Refused, translate
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 GRACE = 1
 """Seconds between asking a service to stop (SIGTERM, or the image's own stop signal) and killing it."""
 
+PATIENCE = 10
+"""Seconds between the two where data matters: as long as the engine itself waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
@@ -30,9 +35,7 @@ class Lifecycle:
 
     def act(self, name: str, container: str, action: Action) -> None:
         """Do it. Raises ServiceError where the service's state does not allow it, EngineError for others."""
-        state = self.follower.state(container)
-        if state is None or state.gone:
-            raise ServiceError(f'service "{name}" was removed by somebody else', service=name)
+        state = self._state(name, container)
         deeds: Mapping[Action, Callable[[str, ContainerState], None]] = {
             Action.START: self._start,
             Action.STOP: self._stop,
@@ -42,12 +45,19 @@ class Lifecycle:
         }
         if action in (Action.PAUSE, Action.RESUME) and not _lives(state):
             raise ServiceError(f'service "{name}" does not run', service=name)
-        try:
+        with _refusals(name, action.value):
             deeds[action](container, state)
-        except Refused as refused:
-            raise ServiceError(
-                f'service "{name}": {action.value} failed: {refused.explanation}', service=name
-            ) from None
+
+    def stop_cleanly(self, name: str, container: str) -> None:
+        """Stop a service, and leave it the time to write down what it has; one that never will is not waited for.
+
+        Raises ServiceError, EngineError.
+        """
+        state = self._state(name, container)
+        with _refusals(name, "stop"):
+            with translate("cannot inspect the service's container"):
+                inspected = self.client.inspect_container(container)
+            self._stop(container, state, PATIENCE if heeds_stop(container, inspected) else 0)
 
     def remove(self, container: str) -> None:
         """Remove the container, its log and its unnamed volumes; none being there is no error."""
@@ -59,6 +69,12 @@ class Lifecycle:
                 raise
         self.follower.states.forget(container)
 
+    def _state(self, name: str, container: str) -> ContainerState:
+        state = self.follower.state(container)
+        if state is None or state.gone:
+            raise ServiceError(f'service "{name}" was removed by somebody else', service=name)
+        return state
+
     def _start(self, container: str, state: ContainerState) -> None:
         if _lives(state):
             return
@@ -66,7 +82,7 @@ class Lifecycle:
             self.client.start(container)
         self._catch_up(container, lambda now: now.starts > state.starts)
 
-    def _stop(self, container: str, state: ContainerState) -> None:
+    def _stop(self, container: str, state: ContainerState, patience: int = GRACE) -> None:
         self.follower.states.expect_stop(container)
         if not _lives(state):
             self.follower.states.put(container, replace(state, status=Status.STOPPED))
@@ -75,7 +91,7 @@ class Lifecycle:
             if state.status is Status.PAUSED:
                 # What is frozen does not get the signal.
                 self.client.unpause(container)
-            self.client.stop(container, timeout=GRACE)
+            self.client.stop(container, timeout=patience)
         self._catch_up(container, lambda now: now.exit is not None)
 
     def _kill(self, container: str, state: ContainerState) -> None:
@@ -106,6 +122,15 @@ class Lifecycle:
         state = self.follower.wait(container, lambda now: now is None or done(now), CATCH_UP)
         if state is not None and not done(state):
             self.follower.refresh(container)
+
+
+@contextmanager
+def _refusals(name: str, doing: str) -> Iterator[None]:
+    """What the engine refuses to do with a service is told as its error."""
+    try:
+        yield
+    except Refused as refused:
+        raise ServiceError(f'service "{name}": {doing} failed: {refused.explanation}', service=name) from None
 
 
 def _lives(state: ContainerState) -> bool:

@@ -80,6 +80,11 @@ class EnclaveNetwork:
                 self._addresses[service] = host_address(subnet, len(self._addresses))
             return self._addresses[service]
 
+    def addresses(self) -> Mapping[str, str]:
+        """All addresses that were given out so far, in that order."""
+        with self._lock:
+            return dict(self._addresses)
+
     def _run(self) -> None:
         try:
             self._made.set_result(self._make())

@@ -1,4 +1,7 @@
-"""Removing everything of an enclave, found by its label, so that nothing is missed that was made in the meantime."""
+"""Removing everything of an enclave, found by its label, so that nothing is missed that was made in the meantime.
+
+Images of frozen services are for forks as well, and are removed by themselves (`frozen`).
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def remove_enclave(client: APIClient, endpoint: str, enclave: str, deadline: flo
 
     `deadline` is in monotonic seconds; calls that then go on end with the client's own timeout.
     """
-    docker = "docker" if endpoint == f"unix://{DEFAULT_SOCKET}" else f"docker -H {endpoint}"
+    docker = _command(endpoint)
     removal = _Removal(client, docker, labels.of_enclave(enclave), deadline)
     try:
         return removal.run()
@@ -45,6 +48,21 @@ def remove_enclave(client: APIClient, endpoint: str, enclave: str, deadline: flo
         found = f"{docker} ps -aq --filter label={labels.ENCLAVE}={enclave}"
         command = f"{found} | xargs -r {docker} rm -fv; {docker} network rm {enclave}"
         return [Leak("enclave", enclave, error.message, command)]
+
+
+def remove_images(client: APIClient, endpoint: str, freeze: str, deadline: float) -> list[Leak]:
+    """Remove the images of a freeze, as `remove_enclave` does with all else."""
+    docker = _command(endpoint)
+    try:
+        return _Removal(client, docker, labels.of_freeze(freeze), deadline).run_images()
+    except EngineError as error:
+        command = f"{docker} images -aq --filter label={labels.FROZEN}={freeze} | xargs -r {docker} rmi"
+        return [Leak("images", freeze, error.message, command)]
+
+
+def _command(endpoint: str) -> str:
+    """The CLI, pointed at the engine."""
+    return "docker" if endpoint == f"unix://{DEFAULT_SOCKET}" else f"docker -H {endpoint}"
 
 
 class _Removal:
@@ -62,6 +80,10 @@ class _Removal:
         networks = self._until_none(self._networks, self._remove_network)
         leaks += [self._leak("network", "network rm", name, reason) for name, reason in networks]
         return leaks
+
+    def run_images(self) -> list[Leak]:
+        images = self._until_none(self._images, self._remove_image)
+        return [self._leak("image", "rmi", name, reason) for name, reason in images]
 
     def _until_none(self, find: Callable[[], list[str]], remove: Callable[[str], None]) -> list[tuple[str, str]]:
         """Remove what is found until nothing is; what is left, and why."""
@@ -102,6 +124,16 @@ class _Removal:
     def _remove_volume(self, name: str) -> None:
         with translate("cannot remove the volume"):
             self._client.remove_volume(name, force=True)
+
+    def _images(self) -> list[str]:
+        with translate("cannot list the images of a freeze"):
+            found = self._client.images(all=True, filters=self._mine)
+        return [image["RepoTags"][0] if image["RepoTags"] else image["Id"] for image in found]
+
+    def _remove_image(self, name: str) -> None:
+        # Without `noprune` the image below goes as well, if it has no name.
+        with translate("cannot remove the image"):
+            self._client.remove_image(name, noprune=True)
 
     def _networks(self) -> list[str]:
         with translate("cannot list the enclave's networks"):

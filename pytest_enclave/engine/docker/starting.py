@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,13 @@ from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.artifacts import ArtifactMounts
 from pytest_enclave.engine.docker.containers import container_config, container_name
 from pytest_enclave.engine.docker.events import Follower
+from pytest_enclave.engine.docker.frozen import FrozenService
 from pytest_enclave.engine.docker.gate import Gate
 from pytest_enclave.engine.docker.networks import Network
 from pytest_enclave.engine.docker.plots import Plot
 from pytest_enclave.engine.docker.states import ContainerState
 from pytest_enclave.engine.docker.translation import Refused, translate
+from pytest_enclave.engine.docker.volumes import put_volume, volume_mount
 from pytest_enclave.engine.protocol import ServiceSpec
 from pytest_enclave.errors import EnclaveError, EngineError, ImageUnavailable, ServiceError
 from pytest_enclave.plan.facts import Capacity
@@ -50,29 +52,46 @@ class Starter:
     capacity: Capacity
     plot: Plot | None = None
 
-    def start(self, spec: ServiceSpec, image: str, network: Network, artifacts: Mapping[str, Path]) -> str:
+    def start(
+        self,
+        spec: ServiceSpec,
+        image: str,
+        network: Network,
+        artifacts: Mapping[str, Path],
+        frozen: FrozenService | None = None,
+    ) -> str:
         """The ID of the service's container, which runs; `image` is its image's digest.
 
+        One that was `frozen` begins with its files and volumes, and runs only if it did.
         Raises ServiceError where the service is the reason that it does not, EngineError for others.
         """
         try:
-            return self._start(spec, image, network, artifacts)
+            return self._start(spec, image, network, artifacts, frozen)
         except Refused as refused:
             if any(words in refused.explanation for words in INVISIBLE):
                 self.mounts.use_volumes()
             elif self.plot is not None and any(words in refused.explanation for words in POD_LOST):
                 self.plot.discard(spec.name)
-            elif spec.public_ports or not any(words in refused.explanation for words in PORT_TAKEN):
+            elif _chosen(spec) or not any(words in refused.explanation for words in PORT_TAKEN):
                 raise failure(spec, refused) from None
         # Either artifacts are now brought to the engine in volumes, or the service does without its pod, or the
         # engine chose a port for us that somebody else took at the same moment; it chooses another one.
         try:
-            return self._start(spec, image, network, artifacts)
+            return self._start(spec, image, network, artifacts, frozen)
         except Refused as refused:
             raise failure(spec, refused) from None
 
-    def _start(self, spec: ServiceSpec, image: str, network: Network, artifacts: Mapping[str, Path]) -> str:
+    def _start(
+        self,
+        spec: ServiceSpec,
+        image: str,
+        network: Network,
+        artifacts: Mapping[str, Path],
+        frozen: FrozenService | None,
+    ) -> str:
+        volumes = frozen.volumes if frozen else ()
         mounts = self.mounts.mounts(spec.files, artifacts, spec.image)
+        mounts += [volume_mount(volume.path) for volume in volumes]
         marks = {**self.marks, labels.SERVICE: spec.name}
         pod = self.plot.pod_for(spec) if self.plot is not None else None
         config = container_config(spec, network, mounts, marks, self.capacity, pod)
@@ -83,7 +102,13 @@ class Starter:
         # Known before it starts: its end may be told before the call that starts it returns.
         self.follower.states.put(container, ContainerState(image, spec.address.ip_address))
         try:
+            for volume in volumes:
+                put_volume(self.client, container, volume)
             self.gate.check()
+            if frozen and not frozen.lived:
+                as_it_was = replace(frozen.state, ip_address=spec.address.ip_address, starts=0)
+                self.follower.states.put(container, as_it_was)
+                return container
             with translate("cannot start its container"):
                 self.client.start(container)
         except EnclaveError:
@@ -113,7 +138,7 @@ def failure(spec: ServiceSpec, refused: Refused) -> EnclaveError:
         return ImageUnavailable(f'image "{spec.image}" is not on the engine')
     remedy = ""
     if any(words in said for words in PORT_TAKEN):
-        ports = ", ".join(str(port.number) for port in spec.public_ports.values())
+        ports = ", ".join(map(str, _chosen(spec)))
         said = f"a port to publish ({ports}) is taken on the engine's machine" if ports else said
         remedy = "stop what uses it, or choose another number in `public_ports`"
     elif "executable file not found" in said or "no such file or directory" in said:
@@ -124,3 +149,8 @@ def failure(spec: ServiceSpec, refused: Refused) -> EnclaveError:
     elif "permission denied" in said:
         said = f"its command may not be executed: {said}"
     return ServiceError(f'service "{spec.name}" did not start: {said}', service=spec.name, remedy=remedy)
+
+
+def _chosen(spec: ServiceSpec) -> list[int]:
+    """The numbers at which ports are to be published, as far as the engine does not choose them."""
+    return [port.number for port in spec.public_ports.values() if port.number]

@@ -133,6 +133,7 @@ class EmbeddedEngine:
             "name": enclave.name,
             "directory": str(run_directory(self._environ) / enclave.name),
             "storage": self._storage,
+            "egress": {"servers": None} if self._egress else None,
         }
         try:
             enclosure = self._launcher.open(plan, origin)

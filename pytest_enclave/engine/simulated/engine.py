@@ -12,12 +12,13 @@ from pytest_enclave.engine.simulated.site import SimulatedSite
 from pytest_enclave.errors import EngineUnavailable, Problem
 from pytest_enclave.plan.events import Emit, ImageProgress
 from pytest_enclave.plan.facts import Capacity
+from pytest_enclave.plan.images import HOST_ROOT, only_embedded
 
 
 class SimulatedEngine:
     """An `Engine` without containers, in virtual time; by default everything exists, answers and succeeds.
 
-    `sites` are the enclaves opened so far, by name, for a look at what they were asked.
+    `sites` are the enclaves opened so far, forks among them, by name, for a look at what they were asked.
     """
 
     def __init__(self, script: Script | None = None) -> None:
@@ -62,29 +63,40 @@ class SimulatedEngine:
         return self._script.limits
 
     def check(self, spec: ServiceSpec) -> Sequence[Problem]:
-        """The problems that the script has for this service."""
-        return self._script.behaviour_of(spec.name).problems
+        """The problems that the script has for this service; the machine's own root is no image unless it says so."""
+        refused = (only_embedded(spec.name),) if self._lacks(spec.image) else ()
+        return (*refused, *self._script.behaviour_of(spec.name).problems)
 
     def prepare(self, services: Collection[str]) -> None:
         """There is nothing to prepare."""
 
     def open(self, enclave: EnclaveId, services: Collection[str] = ()) -> SimulatedSite:
         """A new, empty enclave."""
-        site = SimulatedSite(enclave, self._clock, self._script)
-        with self._lock:
-            self.sites[enclave.name] = site
+        site = SimulatedSite(enclave, self._clock, self._script, self._know)
+        self._know(site)
         return site
 
     def close(self) -> Sequence[Leak]:
         """Nothing to let go of: `sites` stay to be looked at."""
         return []
 
+    def _know(self, site: SimulatedSite) -> None:
+        with self._lock:
+            self.sites[site.enclave.name] = site
+
+    def _lacks(self, reference: str) -> bool:
+        return reference == HOST_ROOT and reference not in self._script.images
+
     def _local(self, reference: str) -> str | None:
+        if self._lacks(reference):
+            return None
         image = self._script.image_of(reference)
         with self._lock:
             return image.digest if image.local or reference in self._pulled else None
 
     def _resolve(self, reference: str, policy: PullPolicy, emit: Emit) -> str | Problem:
+        if self._lacks(reference):
+            return only_embedded(reference)
         local = self._local(reference)
         if local is not None and policy is not PullPolicy.ALWAYS:
             return local

@@ -47,6 +47,10 @@ class Process:
         """A process that begins now; its lines follow those that the service has already written."""
         return cls(spec, behaviour, now, behaviour.logs, written)
 
+    def restart(self, now: float) -> Process:
+        """Another process of the same service that begins now, in the place of this one."""
+        return Process.start(self.spec, self.behaviour, now, self.lines(now))
+
     @property
     def ending(self) -> Ending | None:
         """When and how it ends unless something is done to it, or ended; None: not as things stand."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -30,8 +31,8 @@ from pytest_enclave.engine.simulated.process import Process
 from pytest_enclave.engine.simulated.rules import ExecRule, RequestRule
 from pytest_enclave.engine.simulated.script import Script
 from pytest_enclave.engine.simulated.shell import Performed, perform
-from pytest_enclave.errors import EnclaveError, ImageUnavailable, ServiceError
-from pytest_enclave.plan.facts import ServiceFact
+from pytest_enclave.errors import EnclaveError, EngineError, ImageUnavailable, ServiceError
+from pytest_enclave.plan.facts import ServiceFact, Status
 from pytest_enclave.plan.service import PortSpec
 
 GATEWAY = IPv4Address("10.99.0.1")
@@ -52,14 +53,32 @@ class Call(NamedTuple):
     details: Mapping[str, Any]
 
 
-class SimulatedSite:
-    """A `Site` without containers. `calls` tells all it was asked, in order, also after it was closed."""
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What forks begin with: addresses, processes and files by service, who ran, and how often each rule answered."""
 
-    def __init__(self, enclave: EnclaveId, clock: VirtualClock, script: Script) -> None:
+    addresses: Mapping[str, Address]
+    processes: Mapping[str, Process]
+    running: frozenset[str]
+    files: Mapping[str, Files]
+    answered: Counter[ExecRule | RequestRule]
+
+
+class SimulatedSite:
+    """A `Site` without containers. `calls` tells all it was asked, in order, also after it was closed.
+
+    `know` is told of forks.
+    """
+
+    def __init__(
+        self, enclave: EnclaveId, clock: VirtualClock, script: Script, know: Callable[[SimulatedSite], None]
+    ) -> None:
         self.enclave = enclave
         self.calls: list[Call] = []
         self._clock = clock
         self._script = script
+        self._know = know
+        self._frozen: Frozen | None = None
         self._lock = threading.RLock()
         self._addresses: dict[str, Address] = {}
         self._processes: dict[str, Process] = {}
@@ -214,6 +233,38 @@ class SimulatedSite:
             return None
         self._clock.advance_to(ending.at)
         return ending.exit
+
+    def freeze(self) -> None:
+        """Stop what runs and start it again, which takes no time: its script begins anew, its log goes on."""
+        self._note("freeze")
+        with self._lock:
+            now = self._clock.now()
+            running = {n: process for n, process in self._processes.items() if process.status(now) is Status.RUNNING}
+            self._processes |= {name: process.restart(now) for name, process in running.items()}
+            self._frozen = Frozen(
+                dict(self._addresses),
+                dict(self._processes),
+                frozenset(running),
+                dict(self._files),
+                Counter(self._answered),
+            )
+
+    def fork(self, enclave: EnclaveId) -> SimulatedSite:
+        """An enclave at the same addresses, with calls of its own, up at once. Raises EngineError before any freeze."""
+        self._note("fork", enclave=enclave)
+        frozen, now = self._frozen, self._clock.now()
+        if frozen is None:
+            raise EngineError(f"enclave {self.enclave.name} was never frozen: there is nothing to fork")
+        fork = SimulatedSite(enclave, self._clock, self._script, self._know)
+        fork._addresses = dict(frozen.addresses)
+        fork._processes = {
+            name: replace(process, began=now) if name in frozen.running else process
+            for name, process in frozen.processes.items()
+        }
+        fork._files = dict(frozen.files)
+        fork._answered = Counter(frozen.answered)
+        self._know(fork)
+        return fork
 
     def close(self) -> Sequence[Leak]:
         """Empty the enclave; returns the scripted leaks, the first time."""

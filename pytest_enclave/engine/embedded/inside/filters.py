@@ -66,7 +66,12 @@ def sweep() -> None:
                 continue
     for line in _legacy_rules():
         if any(word.startswith(PREFIX) and word not in links for word in line):
-            _legacy("-D", *line[1:])
+            try:
+                _legacy("-D", *line[1:])
+            except OSError:
+                # Unless another was faster.
+                if line in _legacy_rules():
+                    raise
 
 
 def _filters(netfilter: Netfilter) -> Iterator[Chain]:

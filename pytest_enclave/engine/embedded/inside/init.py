@@ -17,6 +17,7 @@ from typing import Any
 from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.inside import logs, names, relay
 from pytest_enclave.engine.embedded.inside.body import BRIDGE, GATEWAY, NAMES_ADDRESS, PREFIX, Rights
+from pytest_enclave.engine.embedded.inside.egress import WayOut
 from pytest_enclave.engine.embedded.inside.limits import Limits, seen_from_inside
 from pytest_enclave.engine.embedded.inside.loop import Loop
 from pytest_enclave.engine.embedded.inside.requests import Requests
@@ -39,7 +40,14 @@ MOST_SERVICES = (1 << 16) - 3
 class Init:
     """An enclave. `plan` has its `name`, `directory`, and `storage` (`tmpfs`, `disk`, or None to choose)."""
 
-    def __init__(self, plan: dict[str, Any], lease: socket.socket, listener: socket.socket, forked: bool) -> None:
+    def __init__(
+        self,
+        plan: dict[str, Any],
+        lease: socket.socket,
+        listener: socket.socket,
+        forked: bool,
+        egress: socket.socket | None,
+    ) -> None:
         _use_all_descriptors()
         syscalls.set_hostname(plan["name"])
         self.plan = plan
@@ -62,9 +70,11 @@ class Init:
         self.keeper = self._fork_part(logs.serve)
         self.relay = self._fork_part(relay.serve)
         self.names = self._fork_part(names.serve)
+        self.egress = WayOut(egress, self.loop, self.names)
         self._requests = Requests(self)
         self.loop.watch(listener.fileno(), self._accept)
         self._welcome(lease)
+        self.egress.begin()
 
     def run(self) -> None:
         """Serve until the last client is gone, or one asks to end it."""

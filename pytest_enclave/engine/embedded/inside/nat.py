@@ -13,6 +13,7 @@ import socket
 from contextlib import suppress
 
 from pytest_enclave.engine.embedded.inside import filters, forwarding
+from pytest_enclave.engine.embedded.inside.uplink import UPLINK
 from pytest_enclave.linux.netfilter import (
     ACCEPT,
     DROP,
@@ -30,9 +31,6 @@ from pytest_enclave.linux.netfilter import (
     sent_from,
 )
 from pytest_enclave.linux.netlink import Netlink
-
-UPLINK = "uplink"
-"""The link's end in the enclave."""
 
 FIRST, MOST = "169.254.192.0", 1 << 12
 """Enclaves' links have four addresses each, from here on: link-local ones, far from those that clouds use."""
@@ -109,7 +107,9 @@ def _rules(link: str, address: str) -> list[tuple[Chain, list[bytes]]]:
     leaving = Chain(IPV4, link, "leaving", POSTROUTING, "nat")
     from_here = coming_from(link)
     main = forwarding.default_links()
-    hidden = [[from_here, going_to(bridge), DROP] for bridge in BRIDGES if not any(_matches(bridge, each) for each in main)]
+    hidden = [
+        [from_here, going_to(bridge), DROP] for bridge in BRIDGES if not any(_matches(bridge, each) for each in main)
+    ]
     return [
         # Nobody calls in: not other enclaves, not others in the machine's networks.
         (forward, [going_to(link), connection(state=NEW), DROP]),

@@ -303,8 +303,12 @@ class Requests:
         if message["status"] == "running":
             self._start(service, spec, tell)
         else:
-            service.adopt(spec, message["status"], message["exit"])
-            tell({})
+            null = os.open(os.devnull, os.O_WRONLY)
+            service.adopt(spec, null, message["status"], message["exit"], tell)
+
+    def _do_egress(self, _client: int, _message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        """What services' way out is, `by` whom; None and a `reason` where there is none."""
+        self._init.egress.ask(tell)
 
     def _do_close(self, _client: int, _message: dict[str, Any], _: list[int], tell: Answer) -> None:
         self._init.end()

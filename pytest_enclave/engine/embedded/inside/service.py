@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from pytest_enclave.engine.embedded.channel import Channel
-from pytest_enclave.engine.embedded.inside.body import Rights, become_service
+from pytest_enclave.engine.embedded.inside.body import Rights, become_service, hold_files
 from pytest_enclave.engine.embedded.inside.limits import Limits, resident
 from pytest_enclave.engine.embedded.inside.loop import Loop
 from pytest_enclave.engine.embedded.inside.root import Storage
@@ -52,6 +52,7 @@ class Service:
         self._failed = False
         self._frozen = False
         self._greedy = False
+        self._adopted: tuple[str, dict[str, Any] | None] | None = None
         self._at_end: list[Callable[[], None]] = []
         self._starting: Outcome | None = None
 
@@ -71,6 +72,10 @@ class Service:
 
     def start(self, spec: dict[str, Any], output: int, tell: Outcome) -> None:
         """Start it, anew or once more; the descriptor for its output is used up. It must not be alive."""
+        self._adopted = None
+        self._begin(spec, output, tell)
+
+    def _begin(self, spec: dict[str, Any], output: int, tell: Outcome) -> None:
         self._forget_namespaces()
         if self._frozen:
             spec = self._beyond()
@@ -124,7 +129,9 @@ class Service:
             return
         self._stopping = True
         self._at_end.append(then)
-        self.signal(self.spec.get("stop_signal") or signal.SIGTERM)
+        wanted = self.spec.get("stop_signal") or signal.SIGTERM
+        # The first process of a PID namespace gets no signal that it has not asked for.
+        self.signal(wanted if self._hears(wanted) else signal.SIGKILL)
         if self.status == "paused":
             self.signal_all(signal.SIGCONT)
         process = self._process
@@ -155,10 +162,12 @@ class Service:
         self._frozen = True
         return self._beyond()
 
-    def adopt(self, spec: dict[str, Any], status: str, ending: dict[str, Any] | None) -> None:
-        """Be what a service that has ended was in the enclave that this one is a fork of."""
-        self.spec, self.status, self.exit = spec, status, ending
-        self.on_change(self)
+    def adopt(
+        self, spec: dict[str, Any], output: int, status: str, ending: dict[str, Any] | None, tell: Outcome
+    ) -> None:
+        """Be what a service that has ended was in the enclave that this one is a fork of: there are but its files."""
+        self._adopted = status, ending
+        self._begin(spec, output, tell)
 
     def discard(self) -> None:
         """Forget it and all that it wrote. It must have ended."""
@@ -193,6 +202,8 @@ class Service:
             os.close(own)
         if process == 0:
             link = f"s{self.number}.{self._starts}"
+            if self._adopted is not None:
+                hold_files(self.spec, self._storage, self.upper, report)
             become_service(self.spec, self._rights, self._storage, self.upper, link, output, report)
         return process
 
@@ -212,7 +223,9 @@ class Service:
             self._loop.forget(channel.fileno())
             channel.close()
             if self._starting is not None and self.namespaces:
-                if self.alive:
+                if self._adopted is not None:
+                    self._be_adopted()
+                elif self.alive:
                     self.status = "running"
                 else:
                     self._leave_namespaces()
@@ -229,6 +242,10 @@ class Service:
             self.on_change(self)
             tell(outcome)
 
+    def _be_adopted(self) -> None:
+        if self._adopted is not None:
+            self.status, self.exit = self._adopted
+
     def _ended(self, status: int) -> None:
         self._process = 0
         code = os.waitstatus_to_exitcode(status)
@@ -237,6 +254,8 @@ class Service:
         self.status = "stopped" if self._stopping else "exited"
         if self._failed:
             self.status, self.exit = "absent", None
+        elif self._adopted is not None:
+            self._be_adopted()
         self._leave_namespaces()
         callbacks, self._at_end = self._at_end, []
         if self._starting is None:
@@ -262,6 +281,15 @@ class Service:
         for descriptor in self.namespaces.values():
             os.close(descriptor)
         self.namespaces = {}
+
+    def _hears(self, number: int) -> bool:
+        """Whether its first process handles a signal, or has blocked it, to look for it by itself."""
+        try:
+            with open(f"/proc/{self._process}/status") as lines:
+                masks = dict(line.split(":", 1) for line in lines if line.startswith(("SigBlk", "SigCgt")))
+        except OSError:
+            return False
+        return any(int(mask, 16) >> (number - 1) & 1 for mask in masks.values())
 
     def _processes(self) -> set[int]:
         """The processes in its PID namespace, by their numbers here."""

@@ -26,6 +26,7 @@ from contextlib import suppress
 from typing import Any
 
 from pytest_enclave.engine.embedded.channel import Channel
+from pytest_enclave.engine.embedded.inside.egress import Egress
 from pytest_enclave.engine.embedded.inside.init import Init
 from pytest_enclave.engine.embedded.inside.leftovers import Leftovers
 from pytest_enclave.linux import identity, mounts, syscalls
@@ -69,6 +70,7 @@ def _own_standard_streams() -> int:
 
 
 def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], trace: int) -> int:
+    egress = Egress(plan["name"], plan.get("egress"))
     leftovers = Leftovers(plan["name"], plan["directory"])
     ids = identity.own_map()
     plan["cgroups"] = leftovers.cgroups
@@ -81,7 +83,7 @@ def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], tr
         if boot == 0:
             ours.close()
             os.close(end)
-            _boot(plan, lease, listener, origin, theirs)
+            _boot(plan, lease, listener, origin, theirs, egress.init)
         theirs.close()
         os.close(lease)
         listener.close()
@@ -90,11 +92,12 @@ def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], tr
         if ours.recv(1):
             identity.write_maps(boot, ids)
             ours.send(b".")
+        egress.serve(boot)
         status = os.waitstatus_to_exitcode(os.waitpid(boot, 0)[1])
         error = "" if status == 0 else _told(trace, status)
     except OSError as failure:
         error = str(failure)
-    leaks = leftovers.remove()
+    leaks = [*egress.remove(), *leftovers.remove()]
     # Whoever opened the enclave may be gone.
     with suppress(OSError):
         os.write(end, json.dumps({"leaks": leaks, "error": error}).encode())
@@ -124,7 +127,14 @@ def _told(trace: int, status: int) -> str:
     return text or f"the enclave's first process ended with {status}"
 
 
-def _boot(plan: dict[str, Any], lease: int, listener: socket.socket, origin: list[int], parent: socket.socket) -> None:
+def _boot(
+    plan: dict[str, Any],
+    lease: int,
+    listener: socket.socket,
+    origin: list[int],
+    parent: socket.socket,
+    egress: socket.socket | None,
+) -> None:
     """Enter the namespaces, fork init, wait for it. Never returns."""
     code = 1
     try:
@@ -144,9 +154,11 @@ def _boot(plan: dict[str, Any], lease: int, listener: socket.socket, origin: lis
         syscalls.unshare(NEW_NAMESPACES)
         child = os.fork()
         if child == 0:
-            _init(plan, lease, listener, bool(origin))
+            _init(plan, lease, listener, bool(origin), egress)
         os.close(lease)
         listener.close()
+        if egress is not None:
+            egress.close()
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     except BaseException as error:
         _tell(lease, error)
@@ -154,13 +166,15 @@ def _boot(plan: dict[str, Any], lease: int, listener: socket.socket, origin: lis
         os._exit(code if code >= 0 else 128 - code)
 
 
-def _init(plan: dict[str, Any], lease: int, listener: socket.socket, forked: bool) -> None:
+def _init(
+    plan: dict[str, Any], lease: int, listener: socket.socket, forked: bool, egress: socket.socket | None
+) -> None:
     code = 1
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         mounts.private_root()
         mounts.proc("/proc")
-        init = Init(plan, socket.socket(fileno=lease), listener, forked)
+        init = Init(plan, socket.socket(fileno=lease), listener, forked, egress)
         init.run()
         code = 0
     except BaseException as error:

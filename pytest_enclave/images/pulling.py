@@ -1,0 +1,82 @@
+"""Pulling one image from its registry into the store, a mirror asked first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event
+
+from pytest_enclave.images.credentials import credentials_for
+from pytest_enclave.images.faults import ImageFault
+from pytest_enclave.images.image import parse_config
+from pytest_enclave.images.layers import Source
+from pytest_enclave.images.manifests import Descriptor, parse_document, runs_here, this_platform
+from pytest_enclave.images.progress import PullProgress
+from pytest_enclave.images.references import RegistryReference, names_no_registry, parse
+from pytest_enclave.images.registry import Repository
+from pytest_enclave.images.store import ImageStore
+from pytest_enclave.images.transport import Transport
+from pytest_enclave.plan.events import Emit
+
+
+@dataclass(frozen=True, slots=True)
+class Puller:
+    """Pulls images into `store`. `mirror` is a prefix that is tried in front of references that name no registry."""
+
+    store: ImageStore
+    transport: Transport
+    environ: Mapping[str, str]
+    emit: Emit
+    cancelled: Event
+    mirror: str = ""
+
+    def pull(self, reference: str) -> None:
+        """Have the image there, under this name. Raises ImageFault, Interrupted."""
+        if self.mirror and names_no_registry(reference):
+            try:
+                self._pull(f"{self.mirror.rstrip('/')}/{reference}", reference)
+            except ImageFault:
+                # The mirror may not have it; what counts is what the registry itself says.
+                self._pull(reference, reference)
+        else:
+            self._pull(reference, reference)
+
+    def _pull(self, pulled: str, called: str) -> None:
+        meant = parse(pulled)
+        if not isinstance(meant, RegistryReference):
+            raise ImageFault("an ID alone does not say in which registry it is", "name the image by its repository")
+        repository = Repository(meant, credentials_for(meant.registry, self.environ), self.transport)
+        manifest = repository.manifest(meant)
+        config = repository.config(manifest)
+        told, digests = parse_config(parse_document(config, "its configuration"))
+        if not runs_here(told.architecture):
+            raise ImageFault(
+                f"there is no build of it for this engine's platform ({this_platform()}); "
+                f"there is linux/{told.architecture}",
+                "choose another tag or image that is built for it",
+            )
+        if len(digests) != len(manifest.layers):
+            raise ImageFault(f"it has {len(manifest.layers)} layers, but its configuration tells of {len(digests)}")
+        progress = PullProgress(called, self.emit)
+        for digest, blob in dict(zip(digests, manifest.layers, strict=True)).items():
+            if not self.store.layers.has(digest):
+                progress.expect(blob.size)
+        sources = [
+            self._source(repository, blob, digest, progress)
+            for digest, blob in zip(digests, manifest.layers, strict=True)
+        ]
+        image = self.store.add(config, sources, self.cancelled)
+        self.store.name(called, image.digest, "registry")
+        progress.done()
+
+    def _source(self, repository: Repository, blob: Descriptor, digest: str, progress: PullProgress) -> Source:
+        @contextmanager
+        def source() -> Iterator[tuple[int, int]]:
+            file = self.store.layers.blob(digest, blob.digest)
+            repository.download(blob, file, progress.advance)
+            with open(file, "rb") as content:
+                yield content.fileno(), blob.size
+            file.unlink(missing_ok=True)
+
+        return source
