@@ -101,7 +101,7 @@ def _create_network(client: APIClient, name: str, subnet: IPv4Network) -> str:
 
 def _bring_up(client: APIClient, kind: Kind, network: str, service: str, address: str, published: bool = False) -> str:
     endpoint = {network: client.create_endpoint_config(ipv4_address=address, aliases=[service])}
-    ports = {kind.port: None} if published else {}
+    ports: dict[int | str, None] = {kind.port: None} if published and kind.port else {}
     container: str = client.create_container(
         kind.image,
         list(kind.command) or None,

@@ -1,4 +1,4 @@
-"""One more service in an environment that is there: on the embedded engine, with the Docker SDK, with testcontainers."""
+"""One more service in an environment that is there: on the embedded engine, by the Docker SDK, by testcontainers."""
 
 from __future__ import annotations
 

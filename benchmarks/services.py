@@ -14,8 +14,8 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """So many services of a kind: image, command (empty: the image's own), the port that must be open before one counts,
-    and environment variables."""
+    """So many equal services: image, command (empty: the image's own), the port that must be open before one counts,
+    environment variables."""
 
     title: str
     image: str

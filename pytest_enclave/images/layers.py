@@ -15,8 +15,6 @@ from pathlib import Path
 from threading import Event
 from typing import TypeAlias
 
-from filelock import FileLock, Timeout
-
 from pytest_enclave.images.compression import decompressed, kind_of
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.unpacker import Unpacker
@@ -106,6 +104,8 @@ class LayerStore:
 
     @contextmanager
     def _lock(self, name: str, cancelled: Event) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
         lock = FileLock(self._locks / name)
         while True:
             if cancelled.is_set():
@@ -122,6 +122,8 @@ class LayerStore:
 
     @contextmanager
     def _lock_if_free(self, name: str) -> Iterator[bool]:
+        from filelock import FileLock, Timeout
+
         lock = FileLock(self._locks / name)
         try:
             lock.acquire(timeout=0)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.protocol import PullPolicy
 from pytest_enclave.errors import Problem
-from pytest_enclave.images.daemon import Daemon
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.image import StoredImage
 from pytest_enclave.images.layers import Interrupted
@@ -22,6 +22,9 @@ from pytest_enclave.images.references import ArchiveReference, parse
 from pytest_enclave.images.store import ImageStore
 from pytest_enclave.images.transport import Patience, Transport
 from pytest_enclave.plan.events import Emit, Warned, silent
+
+if TYPE_CHECKING:
+    from pytest_enclave.images.daemon import Daemon
 
 AT_A_TIME = 4
 """Images that are pulled at the same time (behaviour.md §5.4)."""
@@ -102,6 +105,9 @@ class ImageSources:
         origin = self.store.origin(reference) if image else FROM_DAEMON
         if self.daemon is None or not origin.startswith(FROM_DAEMON):
             return image
+        # Needs a client for HTTP, which most runs do not.
+        from pytest_enclave.images.daemon import Daemon
+
         daemon = Daemon(self.daemon, self.patience.stall)
         there = daemon.inspect(reference)
         if there is None or (image and origin == FROM_DAEMON + there.id):

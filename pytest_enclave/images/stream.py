@@ -29,13 +29,15 @@ class Limits:
 class Stream:
     """The layer's archive out of a file descriptor: unpacked if it is gzip, counted and hashed on the way.
 
-    `length` is the number of bytes to read from the descriptor, None for all there are.
+    `length` is the number of bytes to read from the descriptor, None for all there are. The process ends when its
+    parent is not `parent` any more, because then nobody waits for what it does.
     """
 
-    def __init__(self, descriptor: int, length: int | None, limits: Limits) -> None:
+    def __init__(self, descriptor: int, length: int | None, limits: Limits, parent: int) -> None:
         self._descriptor = descriptor
         self._left = length
         self._limits = limits
+        self._parent = parent
         self._inflate: zlib._Decompress | None = None
         self._buffer = memoryview(b"")
         self._hash = hashlib.sha256()
@@ -106,6 +108,8 @@ class Stream:
                 return data
 
     def _read(self) -> bytes:
+        if os.getppid() != self._parent:
+            raise SystemExit
         data = os.read(self._descriptor, CHUNK if self._left is None else min(CHUNK, self._left))
         self._packed += len(data)
         if self._left is not None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from pytest_enclave.engine.http import MAX_REDIRECTS, reason
 from pytest_enclave.images.faults import ImageFault
@@ -128,6 +127,8 @@ class Transport:
         return unreachable(f"{host}: {reason(error)}")
 
     def _manager(self, url: str) -> PoolManager:
+        from urllib.request import getproxies, proxy_bypass
+
         from urllib3 import PoolManager, ProxyManager
 
         parts = urlsplit(url)

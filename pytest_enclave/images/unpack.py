@@ -243,11 +243,11 @@ def _remedy(error: OSError) -> str:
     return ""
 
 
-def unpack(into: str, length: int | None, digest: str, owners: bool, limits: Limits) -> dict[str, object]:
+def unpack(into: str, length: int | None, digest: str, owners: bool, limits: Limits, parent: int) -> dict[str, object]:
     """Unpack what comes from standard input into a new directory; what to tell about it. Raises ImageFault."""
     os.mkdir(into, 0o755)
     os.chmod(into, 0o755)
-    stream = Stream(0, length, limits)
+    stream = Stream(0, length, limits, parent)
     with Tree(into) as tree:
         Unpacking(tree, owners, limits).unpack(TarReader(stream))
     found = stream.digest()

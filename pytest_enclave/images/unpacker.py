@@ -42,10 +42,8 @@ class Unpacker:
         room = max(0, free.f_bavail * free.f_frsize - SPARE)
         limits = (min(self.size, room), self.entries, self.ratio)
         owners = self.ids.kind != "single"
-        self._run(
-            {"do": "unpack", "into": str(into), "length": length, "digest": digest, "owners": owners, "limits": limits},
-            layer,
-        )
+        work = {"into": str(into), "length": length, "digest": digest, "owners": owners, "limits": limits}
+        self._run({"do": "unpack", "parent": os.getpid(), **work}, layer)
 
     def remove(self, path: Path) -> None:
         """Remove a directory of a layer, and all below it; nothing if it is not there. Raises ImageFault."""

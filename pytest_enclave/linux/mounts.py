@@ -63,14 +63,17 @@ def tmpfs(target: str, options: str = "") -> None:
 def bind(source: str, target: str, read_only: bool = False, recursive: bool = False) -> None:
     """Show a file or directory at another place; what is mounted below it too if `recursive`."""
     mount(source, target, None, MS_BIND | (MS_REC if recursive else 0))
-    if not read_only:
-        return
-    if recursive:
+    if read_only and recursive:
         _make_tree_read_only(target)
-        return
+    elif read_only:
+        make_read_only(target)
+
+
+def make_read_only(target: str) -> None:
+    """Let nothing be written by this mount any more; other mounts of the same files stay as they are."""
     present = os.statvfs(target).f_flag
     locked = sum(flag for told, flag in _LOCKED if present & told)
-    mount(source, target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | locked)
+    mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | locked)
 
 
 def overlay(lowers: Sequence[str], upper: str, work: str, target: str) -> None:

@@ -88,7 +88,7 @@ class Netfilter:
         self._socket.close()
 
     def table(self, name: str, rules: Sequence[tuple[Chain, Sequence[bytes]]], *, ours: bool) -> None:
-        """Make an IPv4 table with its chains and rules, all or nothing; if it is `ours`, one that ends with this object."""
+        """Make an IPv4 table with its chains and rules, all or nothing. If it is `ours`, it ends with this object."""
         chains = dict.fromkeys(chain for chain, _ in rules)
         parts = [(_NEW_CHAIN, _CREATE, IPV4, _chain(chain)) for chain in chains]
         parts += [(_NEW_RULE, _CREATE | _APPEND, IPV4, _rule(chain, each)) for chain, each in rules]

@@ -7,6 +7,7 @@ a process that gives up its root directory makes one before.
 from __future__ import annotations
 
 import os
+import struct
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,15 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_IN_ROOT = 0x10
+
+CLOSE_RANGE = 436
+OPENAT2 = 437
+"""Numbers of calls, the same on all architectures."""
+
+LAST_DESCRIPTOR = 0xFFFFFFFF
 
 _NAMESPACES = {
     CLONE_NEWNS: "mount",
@@ -93,6 +103,29 @@ def prctl(option: int, *args: int) -> int:
     """Read or set a property of this thread or process. Missing arguments are 0."""
     result: int = c_library().prctl(option, *_longs((*args, 0, 0, 0, 0)[:4]))
     return _check(result, f"prctl {option}")
+
+
+def close_others(*kept: int) -> None:
+    """Close all descriptors but those kept, and standard input, output and error."""
+    bounds = [2, *sorted(each for each in set(kept) if each > 2), LAST_DESCRIPTOR + 1]
+    for below, above in zip(bounds, bounds[1:], strict=False):
+        if below + 1 < above:
+            call("close_range", CLOSE_RANGE, below + 1, above - 1, 0)
+
+
+def open_below(root: int, path: str, flags: int) -> int:
+    """Open a path below a directory as if that were the root: no link leads out, those of /proc are not followed.
+
+    Raises OSError; ELOOP where the path leads through a link of /proc that is none.
+    """
+    from ctypes import create_string_buffer
+
+    how = create_string_buffer(struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS), 24)
+    name = path.strip("/") or "."
+    try:
+        return call("openat2", OPENAT2, root, os.fsencode(name), how, 24)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def set_hostname(name: str) -> None:

@@ -34,11 +34,12 @@ def reach(host, port):
 
 
 class Egress:
-    """An enclave with its own launcher."""
+    """An enclave; with a launcher of its own, if none is given."""
 
-    def __init__(self, egress: dict[str, Any] | None) -> None:
+    def __init__(self, egress: dict[str, Any] | None, launcher: launching.Launcher | None = None) -> None:
         self.name = f"egress-test-{os.getpid()}-{next(_numbers)}"
-        self._launcher = launching.Launcher()
+        self._launcher = launcher or launching.Launcher()
+        self._shared = launcher is not None
         directory = f"/tmp/pytest-enclave-egress-{os.getuid()}/{self.name}"
         plan = {"name": self.name, "directory": directory, "storage": None, "egress": egress}
         self._enclosure = self._launcher.open(plan)
@@ -65,7 +66,8 @@ class Egress:
     def close(self) -> list[Any]:
         """End it; what is left."""
         leaks = list(self._enclosure.finish(15))
-        self._launcher.close()
+        if not self._shared:
+            self._launcher.close()
         return leaks
 
 
@@ -75,12 +77,17 @@ def main(program: str) -> None:
     change += "user_network.OPTIONS = {kept: user_network.OPTIONS[kept]}\nmain()"
     launching.PROGRAM = launching.PROGRAM.replace("main()", change)
     enclave = Egress({"servers": None})
-    print(json.dumps(enclave.told()), flush=True)
+    _say(enclave.told())
     if enclave.told()["by"]:
         enclave.up("a")
     for line in sys.stdin:
-        print(json.dumps(enclave.evaluate(line)), flush=True)
-    print(json.dumps(enclave.close()), flush=True)
+        _say(enclave.evaluate(line))
+    _say(enclave.close())
+
+
+def _say(value: Any) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -69,6 +69,13 @@ class FakeRegistry:
         return [path for path, times in Counter(path for _, path, _ in self.asked).items() if times > 1]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Clients that go away are part of the tests."""
+
+
 @contextmanager
 def fake_registry() -> Iterator[FakeRegistry]:
     registry = FakeRegistry()
@@ -161,8 +168,7 @@ def fake_registry() -> Iterator[FakeRegistry]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
+    with _Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         registry.address = f"127.0.0.1:{server.server_port}"
         yield registry

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -264,6 +266,7 @@ def test_with_a_single_id_everything_belongs_to_its_user(tmp_path):
 
 LOAD = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from pytest_enclave.images.store import ImageStore
 from pytest_enclave.linux.identity import own_map
@@ -320,6 +323,37 @@ def test_a_process_killed_at_any_moment_leaves_no_half_layer(store, tmp_path, mo
     found = store.find("big:1")
     assert found is None or [len(each) for each in content(found)] == [150, 150]
     assert [len(each) for each in content(store.load(archive, "big:1"))] == [150, 150]
+
+
+def test_unpacking_ends_with_the_process_that_wanted_it(tmp_path):
+    packed = Built([tar(entry("zeros", bytes(100 << 20)))])
+    archive = layout(tmp_path / "layout", {"v1": packed})
+    with loader(tmp_path, archive) as process:
+        process.stdin.write("\n")
+        process.stdin.flush()
+        _await(lambda: working(tmp_path))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    _await(lambda: not working(tmp_path))
+    assert [file for file in tmp_path.glob("store/*/layers/*/zeros") if file.stat().st_size == 100 << 20] == []
+
+
+def working(tmp_path: Path) -> list[str]:
+    """Processes that unpack something below a directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            command = process.read_bytes()
+            if b"images.unpack" in command and os.fsencode(tmp_path) in command:
+                found.append(process.parent.name)
+    return found
+
+
+def _await(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 2
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_what_a_killed_process_left_is_swept(store, tmp_path):

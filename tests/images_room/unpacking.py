@@ -20,7 +20,7 @@ def unpack(layer: bytes, into: Path, owners: bool = False, limits: Limits = GENE
     with tempfile.TemporaryFile() as file, Tree(str(into)) as tree:
         file.write(layer)
         file.seek(0)
-        stream = Stream(file.fileno(), None, limits)
+        stream = Stream(file.fileno(), None, limits, os.getppid())
         Unpacking(tree, owners, limits).unpack(TarReader(stream))
         stream.digest()
     return into

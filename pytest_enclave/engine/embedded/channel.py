@@ -22,6 +22,9 @@ CHUNK = 1 << 16
 MOST_DESCRIPTORS = 250
 """The kernel passes at most 253 at once."""
 
+_NOT_INHERITED = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+"""Programs of services must not have what their enclave's processes have open."""
+
 
 class Channel:
     """One end of a connection. Sending blocks; receiving blocks or not, as the socket does. Not for several threads."""
@@ -60,14 +63,13 @@ class Channel:
 
     def close(self) -> None:
         """Hang up."""
-
         self._socket.close()
         while self._descriptors:
             os.close(self._descriptors.popleft())
 
     def _fill(self) -> bool:
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(CHUNK, socket.CMSG_SPACE(MOST_DESCRIPTORS * 4))
+            data, ancillary, _, _ = self._socket.recvmsg(CHUNK, socket.CMSG_SPACE(MOST_DESCRIPTORS * 4), _NOT_INHERITED)
         except ConnectionResetError:
             return False
         for level, kind, content in ancillary:

@@ -103,7 +103,7 @@ class Launcher:
         end, told = os.pipe()
         try:
             with self._lock:
-                self._started().send(plan, [theirs.fileno(), told, *origin])
+                self._started().send({**plan, "client": os.getpid()}, [theirs.fileno(), told, *origin])
         except OSError as error:
             ours.close()
             os.close(end)
@@ -136,9 +136,14 @@ class Launcher:
         with theirs:
             root = str(Path(__file__).parents[3])
             command = [sys.executable, "-I", "-S", "-c", PROGRAM, root, str(theirs.fileno())]
-            # Nothing of the environment is theirs to know.
+            # Nothing of the environment is theirs to know; nor do signals from the terminal concern them.
             self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], env={}, cwd="/", stdin=subprocess.DEVNULL
+                command,
+                pass_fds=[theirs.fileno()],
+                env={},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
         self._control = Channel(ours)
         return self._control

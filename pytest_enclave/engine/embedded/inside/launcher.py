@@ -21,8 +21,6 @@ def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[-1]))
     connection.set_inheritable(False)
     control = Channel(connection)
-    # Ctrl-C at the terminal is for the test process alone, which tells us what to do.
-    os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     # What is here already is never freed: collecting it in every fork would only copy pages.
     gc.disable()

@@ -107,17 +107,11 @@ def _rules(link: str, address: str) -> list[tuple[Chain, list[bytes]]]:
     leaving = Chain(IPV4, link, "leaving", POSTROUTING, "nat")
     from_here = coming_from(link)
     main = forwarding.default_links()
-    hidden = [
-        [from_here, going_to(bridge), DROP] for bridge in BRIDGES if not any(_matches(bridge, each) for each in main)
-    ]
+    hidden = [bridge for bridge in BRIDGES if not any(link.startswith(bridge[:-1]) for link in main)]
     return [
         # Nobody calls in: not other enclaves, not others in the machine's networks.
         (forward, [going_to(link), connection(state=NEW), DROP]),
         (forward, [from_here, connection(status=REWRITTEN), ACCEPT]),
-        *((forward, each) for each in hidden),
+        *((forward, [from_here, going_to(bridge), DROP]) for bridge in hidden),
         (leaving, [sent_from(address), MASQUERADE]),
     ]
-
-
-def _matches(pattern: str, name: str) -> bool:
-    return name.startswith(pattern[:-1])

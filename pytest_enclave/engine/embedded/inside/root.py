@@ -1,7 +1,8 @@
 """A service's root directory: an overlay of its image's layers, with /proc, /sys, /dev and mounted files.
 
 What an image contains is not trusted: its links may lead anywhere. So everything that is mounted into it is opened
-before, and mounted from within a chroot, where no link leads out.
+before, and mounted from within a chroot. There, links of /proc would still lead out, to what is open: places in the
+image are looked up without following these.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import Any
 
 from pytest_enclave.linux import mounts, syscalls
@@ -77,14 +79,17 @@ def enter_root(storage: Storage, upper: str, spec: dict[str, Any]) -> None:
     sources = _open_sources(storage, spec)
     os.chroot(storage.root)
     os.chdir("/")
-    _mount_system(sources)
-    for number, (_, target) in enumerate(spec["artifacts"]):
-        _make_directory(target)
-        mounts.bind(_by_descriptor(sources[f"artifact {number}"]), target, read_only=True)
-    for name, target in (("hosts", "/etc/hosts"), ("resolver", "/etc/resolv.conf")):
-        _make_file(target)
-        mounts.bind(_by_descriptor(sources[name]), target, read_only=True)
-    for descriptor in sources.values():
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    _mount_system(root, sources)
+    for path in spec["volumes"]:
+        # What an image has there instead is its own affair.
+        with suppress(NotADirectoryError):
+            os.close(_directory(root, path))
+    for number, (_, path) in enumerate(spec["artifacts"]):
+        _bind(root, sources[f"artifact {number}"], path, _directory(root, path))
+    for name, path in (("hosts", "/etc/hosts"), ("resolver", "/etc/resolv.conf")):
+        _bind(root, sources[name], path, _file(root, path))
+    for descriptor in (root, *sources.values()):
         os.close(descriptor)
     os.fchdir(outside)
     os.close(outside)
@@ -132,10 +137,10 @@ def _open_sources(storage: Storage, spec: dict[str, Any]) -> dict[str, int]:
     return {name: os.open(path, os.O_PATH) for name, path in paths.items()}
 
 
-def _mount_system(sources: dict[str, int]) -> None:
+def _mount_system(root: int, sources: dict[str, int]) -> None:
     """Mount /proc first: it is how what was opened is named from here on."""
-    for directory in ("/proc", "/sys", "/dev"):
-        _make_directory(directory)
+    for name in ("proc", "sys", "dev"):
+        _make_own_directory(root, name)
     mounts.proc("/proc")
     _open_low_ports()
     mounts.sysfs_read_only("/sys")
@@ -172,19 +177,57 @@ def _by_descriptor(descriptor: int) -> str:
     return f"/proc/self/fd/{descriptor}"
 
 
-def _make_directory(path: str) -> None:
+def _bind(root: int, source: int, path: str, target: int) -> None:
+    """Show what was opened at a path, read-only. `target` is what is there now; it is closed."""
+    mounts.bind(_by_descriptor(source), _by_descriptor(target))
+    os.close(target)
+    mounted = syscalls.open_below(root, path, os.O_PATH)
+    mounts.make_read_only(_by_descriptor(mounted))
+    os.close(mounted)
+
+
+def _make_own_directory(root: int, name: str) -> None:
+    """A directory in the root itself, in place of whatever else the image has there."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.stat(name, dir_fd=root, follow_symlinks=False).st_mode):
+            return
+        os.unlink(name, dir_fd=root)
+    os.mkdir(name, dir_fd=root)
+
+
+def _directory(root: int, path: str) -> int:
+    """A directory below the root, made where it is not there. Raises NotADirectoryError."""
+    path = os.path.normpath(path)
     try:
-        os.makedirs(path, exist_ok=True)
+        return syscalls.open_below(root, path, os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        above = _directory(root, os.path.dirname(path))
+    except NotADirectoryError:
+        raise _no_directory(path) from None
+    try:
+        os.mkdir(os.path.basename(path), dir_fd=above)
     except FileExistsError:
-        raise NotADirectoryError(
-            errno.ENOTDIR, "files artifacts are directories, and the image has a file at this mount path", path
-        ) from None
+        # A link that leads nowhere.
+        raise _no_directory(path) from None
+    finally:
+        os.close(above)
+    return syscalls.open_below(root, path, os.O_PATH | os.O_DIRECTORY)
 
 
-def _make_file(path: str) -> None:
-    """A file to mount onto, in place of whatever a link there leads to."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    if os.path.islink(path):
-        os.unlink(path)
-    if not os.path.exists(path) or not stat.S_ISREG(os.stat(path).st_mode):
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+def _no_directory(path: str) -> NotADirectoryError:
+    words = "files artifacts are directories, and the image has something else at this mount path"
+    return NotADirectoryError(errno.ENOTDIR, words, path)
+
+
+def _file(root: int, path: str) -> int:
+    """A file to mount onto, in place of a link or what else is there."""
+    folder, name = os.path.split(path)
+    above = _directory(root, folder)
+    try:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=above)
+        os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=above))
+        return syscalls.open_below(root, path, os.O_PATH)
+    finally:
+        os.close(above)

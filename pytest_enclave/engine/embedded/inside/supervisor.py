@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
+import stat
 import sys
 import traceback
 from contextlib import suppress
@@ -34,6 +36,8 @@ from pytest_enclave.linux import identity, mounts, syscalls
 NEW_NAMESPACES = (
     syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWPID
 )
+
+ATTEMPTS = 20
 
 LONGEST_TRACE = 4000
 """Characters of what the enclave's processes wrote on their standard error that are told when init ends by an error."""
@@ -85,7 +89,6 @@ def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], tr
             os.close(end)
             _boot(plan, lease, listener, origin, theirs, egress.init)
         theirs.close()
-        os.close(lease)
         listener.close()
         for descriptor in origin:
             os.close(descriptor)
@@ -93,6 +96,7 @@ def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], tr
             identity.write_maps(boot, ids)
             ours.send(b".")
         egress.serve(boot)
+        _wait(boot, plan["client"], lease)
         status = os.waitstatus_to_exitcode(os.waitpid(boot, 0)[1])
         error = "" if status == 0 else _told(trace, status)
     except OSError as failure:
@@ -104,14 +108,40 @@ def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], tr
     return 0
 
 
+def _wait(boot: int, client: int, lease: int) -> None:
+    """Wait for the end of boot; hang up on the first client when it dies.
+
+    A process that it has forked may still hold the other end of its connection, and is no client.
+    """
+    end = os.pidfd_open(boot)
+    poll = select.poll()
+    poll.register(end, select.POLLIN)
+    with socket.socket(fileno=lease) as connection:
+        try:
+            death = os.pidfd_open(client)
+        except ProcessLookupError:
+            connection.shutdown(socket.SHUT_RDWR)
+        else:
+            poll.register(death, select.POLLIN)
+            if end not in (descriptor for descriptor, _ in poll.poll()):
+                connection.shutdown(socket.SHUT_RDWR)
+            os.close(death)
+    os.close(end)
+
+
 def _make_directory(path: str) -> None:
     """Make the enclave's directory. That of all enclaves must be ours alone, whoever made it."""
     parent = os.path.dirname(path)
-    os.makedirs(parent, mode=0o700, exist_ok=True)
-    found = os.lstat(parent)
-    if found.st_uid != os.getuid() or found.st_mode & 0o077 or os.path.islink(parent):
-        raise OSError(f"{parent} is not a directory of ours alone: remove it")
-    os.mkdir(path, mode=0o700)
+    for _ in range(ATTEMPTS):
+        # The last enclave of another session may just be removing it.
+        with suppress(FileNotFoundError):
+            os.makedirs(parent, mode=0o700, exist_ok=True)
+            found = os.lstat(parent)
+            if found.st_uid != os.getuid() or found.st_mode & 0o077 or not stat.S_ISDIR(found.st_mode):
+                raise OSError(f"{parent} is not a directory of ours alone: remove it")
+            os.mkdir(path, mode=0o700)
+            return
+    raise OSError(f"{path} cannot be made: {parent} is removed again and again")
 
 
 def _listen(directory: str) -> socket.socket:

@@ -45,8 +45,8 @@ def prepare(member: int, addresses: tuple[str, str] | None = None) -> None:
                 _configure(*addresses)
             # Last, for a packet that is not sent on is sent again, and one that has no route fails.
             _write(f"{SETTINGS}/ipv4/ip_forward", "1")
-        except BaseException as error:
-            os.write(writer, str(error).encode())
+        except BaseException as failure:
+            os.write(writer, str(failure).encode())
         finally:
             os._exit(0)
     os.close(writer)

@@ -79,7 +79,7 @@ class UserNetwork:
         os.waitpid(self._process, 0)
 
     def _mind(self, lives: int, command: list[str]) -> NoReturn:
-        """Run the program for as long as the supervisor lives: the kernel would not end it for us, as it changes its rights."""
+        """Run the program for as long as the supervisor lives. It changes its rights, so the kernel does not end it."""
         try:
             program = os.fork()
             if program == 0:
