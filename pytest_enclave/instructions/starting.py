@@ -67,9 +67,11 @@ def service_spec(name: str, config: ServiceConfig, address: Address) -> ServiceS
 
 
 def _await_all(context: Context, configs: Mapping[str, ServiceConfig]) -> dict[str, EnclaveError]:
+    since = context.clock.now()
+
     def attempt(name: str) -> EnclaveError | None:
         try:
-            await_ready(context, name, configs[name])
+            await_ready(context, name, configs[name], since)
         except EnclaveError as error:
             return error
         return None
@@ -78,11 +80,11 @@ def _await_all(context: Context, configs: Mapping[str, ServiceConfig]) -> dict[s
     return {name: error for name, error in zip(configs, outcomes, strict=True) if error is not None}
 
 
-def await_ready(context: Context, name: str, config: ServiceConfig) -> None:
+def await_ready(context: Context, name: str, config: ServiceConfig, since: float) -> None:
     """Wait until the service's ports accept connections and its ready condition holds.
 
-    With neither it is watched for a moment: a command that fails at once shall not count as up, but one that ends well
-    is a finished job. Raises PortNeverOpened, WaitTimedOut or ServiceExited.
+    With neither it is watched for a moment, `since` it was started (`Clock.now()`): a command that fails at once shall
+    not count as up, but one that ends well is a finished job. Raises PortNeverOpened, WaitTimedOut or ServiceExited.
     """
     ports = awaited_ports(config)
     _await_ports(context, name, ports)
@@ -90,7 +92,8 @@ def await_ready(context: Context, name: str, config: ServiceConfig) -> None:
         within = replace(context, services={**context.services, name: config})
         wait_until(within, name, config.ready_conditions)
     elif not ports:
-        ended = context.site.exit_of(name) or context.site.pause(FIRST_MOMENT, watching=name)
+        left = max(0.0, since + FIRST_MOMENT - context.clock.now())
+        ended = context.site.exit_of(name) or context.site.pause(left, watching=name)
         if ended is not None and ended.code != 0:
             raise exited(name, ended, "as soon as it was started")
 

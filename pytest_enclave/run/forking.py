@@ -98,7 +98,8 @@ def _await_services(
         and services[name].status is Status.RUNNING
         and (awaited_ports(config) or config.ready_conditions is not None)
     ]
-    clock.map(lambda name: await_ready(context, name, configs[name]), awaited, max(len(awaited), 1))
+    since = clock.now()
+    clock.map(lambda name: await_ready(context, name, configs[name], since), awaited, max(len(awaited), 1))
 
 
 @contextmanager

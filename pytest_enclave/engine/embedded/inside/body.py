@@ -62,6 +62,8 @@ def become_service(
         os.dup2(null, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        # Whatever else is open belongs to the enclave, and leads out of the service.
+        syscalls.close_others(channel.fileno())
         execute(spec, rights, user)
     except BaseException as error:
         channel.send({"error": str(error) or type(error).__name__, "kind": kind_of(error)})
@@ -110,13 +112,18 @@ def execute(spec: dict[str, Any], rights: Rights, user: User) -> NoReturn:
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **spec["env"]}
     environment.setdefault("HOME", user.home)
     environment.setdefault("HOSTNAME", spec["name"])
+    if not spec["argv"]:
+        raise ProgramError("the image names no program to run, and the service none either", 127)
     _enter_directory(spec["directory"])
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MOST_FILES) if hard > 0 else soft, hard))
-    _drop_rights(user, rights)
-    # Python ignores these, and what is ignored stays ignored over execve.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT):
+    # What is ignored or blocked stays so over execve: some of it by Python, some by whoever started the tests.
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # Until the program is executed, other processes of the service have the same rights, and must not look into us.
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    _drop_rights(user, rights)
     _execute_first(spec["argv"], environment)
 
 

@@ -38,6 +38,7 @@ def become_command(
         os.dup2(null, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        syscalls.close_others()
         execute({**spec, "argv": argv}, rights, user)
     except ProgramError as error:
         code = error.code
@@ -50,6 +51,8 @@ def become_command(
 
 def become_reader(mount_namespace: int, path: str, stream: int, report: Channel) -> NoReturn:
     """Write a tar of a file or directory, as seen from inside of a service, which need not run any more."""
+    # Names of users would be looked up by the C library, with settings and code from inside of the service.
+    tarfile.pwd = tarfile.grp = None  # type: ignore[attr-defined]
     try:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         syscalls.setns(mount_namespace)

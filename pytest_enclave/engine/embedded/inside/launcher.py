@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 
 from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.inside.supervisor import supervise
@@ -22,14 +23,18 @@ def main() -> None:
     connection.set_inheritable(False)
     control = Channel(connection)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    # The test process's own is of no concern to services.
+    os.umask(0o022)
     # What is here already is never freed: collecting it in every fork would only copy pages.
     gc.disable()
     gc.freeze()
     while (request := control.receive()) is not None:
         plan, descriptors = request
-        if os.fork() == 0:
-            control.close()
-            supervise(plan, descriptors)
+        # Where nothing can be forked, the client finds that out by the end of its connection.
+        with suppress(BlockingIOError, MemoryError):
+            if os.fork() == 0:
+                control.close()
+                supervise(plan, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
 

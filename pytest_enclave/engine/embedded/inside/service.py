@@ -21,6 +21,11 @@ from pytest_enclave.linux import syscalls
 Outcome = Callable[[dict[str, Any]], None]
 """Told once how something went: empty, or `error` and `kind`."""
 
+ONE_UID = (
+    "[enclave] services have one user id on this machine, and only pretend to change it. If that is why this one has "
+    "ended: install uidmap, and give your user a range in /etc/subuid and /etc/subgid\n"
+)
+
 WATCH = 0.05
 """Seconds between two looks at the memory of a service that no control group limits."""
 
@@ -52,6 +57,7 @@ class Service:
         self._failed = False
         self._frozen = False
         self._greedy = False
+        self._output: int | None = None
         self._adopted: tuple[str, dict[str, Any] | None] | None = None
         self._at_end: list[Callable[[], None]] = []
         self._starting: Outcome | None = None
@@ -97,7 +103,11 @@ class Service:
         ours, theirs = socket.socketpair()
         process = self._fork(theirs, output)
         theirs.close()
-        os.close(output)
+        if self._rights.one_uid:
+            # Kept, to say a word of ours at its end.
+            self._output = output
+        else:
+            os.close(output)
         self._process = process
         self._loop.when_ended(process, self._ended)
         if self._limits.must_be_watched(spec):
@@ -249,6 +259,7 @@ class Service:
     def _ended(self, status: int) -> None:
         self._process = 0
         code = os.waitstatus_to_exitcode(status)
+        self._comment(code)
         memory = self._limits.ran_out(self.name) or self._greedy
         self.exit = {"code": code if code >= 0 else 128 - code, "out_of_memory": memory and code == -signal.SIGKILL}
         self.status = "stopped" if self._stopping else "exited"
@@ -271,6 +282,17 @@ class Service:
             self.signal(signal.SIGKILL)
         else:
             self._loop.after(WATCH, lambda: self._watch_memory(process))
+
+    def _comment(self, code: int) -> None:
+        """Where there is one user id only, that may be why the program of an image ended with an error."""
+        if self._output is None:
+            return
+        if code > 0 and self.user.uid == 0 and not self.spec.get("host"):
+            with suppress(OSError):
+                os.set_blocking(self._output, False)
+                os.write(self._output, ONE_UID.encode())
+        os.close(self._output)
+        self._output = None
 
     def _leave_namespaces(self) -> None:
         """Keep the mounts alone: its files may be asked for when it has ended."""

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+
+LARGEST = 1 << 20
+"""Bytes that are read of a file."""
+
+HIGHEST = (1 << 32) - 2
+"""The last id; the next one means none."""
 
 
 class User:
@@ -24,7 +31,7 @@ def find_user(text: str) -> User:
     entry = next((row for row in _rows("/etc/passwd", 7) if wanted == row[0] or wanted == row[2]), None)
     if entry is not None:
         name, uid, gid, home = entry[0], int(entry[2]), int(entry[3]), entry[5] or "/"
-    elif wanted.isdigit():
+    elif _is_number(wanted):
         name, uid, gid, home = "", int(wanted), 0, "/root" if wanted == "0" else "/"
     else:
         raise LookupError(f'there is no user "{wanted}" in the image\'s /etc/passwd')
@@ -38,18 +45,23 @@ def _group(wanted: str) -> int:
     for row in _rows("/etc/group", 4):
         if wanted in (row[0], row[2]):
             return int(row[2])
-    if wanted.isdigit():
+    if _is_number(wanted):
         return int(wanted)
     raise LookupError(f'there is no group "{wanted}" in the image\'s /etc/group')
 
 
 def _rows(path: str, fields: int) -> Iterator[list[str]]:
     try:
-        with open(path, encoding="utf-8", errors="replace") as lines:
-            text = lines.read(1 << 20)
+        # In an image it may be anything, even a pipe that nobody writes to.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+            text = (file.read(LARGEST) or b"").decode(errors="replace")
     except OSError:
         return
     for line in text.splitlines():
         row = line.split(":")
-        if len(row) >= fields and row[2].isdigit() and (fields < 7 or row[3].isdigit()):
+        if len(row) >= fields and _is_number(row[2]) and (fields < 7 or _is_number(row[3])):
             yield row
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) <= HIGHEST
