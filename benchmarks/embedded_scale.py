@@ -16,6 +16,9 @@ from pytest_enclave.engine.protocol import Engine
 
 ROUNDS = 3
 
+PAUSE = 5.0
+"""Seconds between contenders."""
+
 UP, DOWN = 600.0, 150.0
 """Milliseconds."""
 
@@ -33,6 +36,7 @@ def measure(rounds: int) -> Iterator[Row]:
                 "SDK": lambda: by_sdk.cold_start(client, FIFTY),
             },
             rounds,
+            PAUSE,
         )
     title = f"{FIFTY.count} × {FIFTY.title}"
     for what, times, goal in (("up", ups, UP), ("down", downs, DOWN)):

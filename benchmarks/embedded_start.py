@@ -20,6 +20,9 @@ from pytest_enclave.engine.protocol import Action, Site
 
 ROUNDS = 15
 
+PAUSE = 0.5
+"""Seconds between contenders."""
+
 TIMES_FASTER = 20
 
 GOAL = 10.0
@@ -42,6 +45,7 @@ def measure(rounds: int) -> Iterator[Row]:
                 "testcontainers": lambda: by_testcontainers.one_start(SLEEPER, network),
             },
             rounds,
+            PAUSE,
         )
     ours, sdk, peer = (ups(trials[name]) for name in ("embedded", "SDK", "testcontainers"))
     goals = (faster(ours, sdk, TIMES_FASTER, "SDK"), within(ours, GOAL))

@@ -20,6 +20,9 @@ from pytest_enclave.plan.service import PortSpec
 
 ROUNDS = 5
 
+PAUSE = 1.0
+"""Seconds between contenders."""
+
 GOAL = 250.0
 """Milliseconds."""
 
@@ -44,6 +47,7 @@ def measure(rounds: int) -> Iterator[Row]:
                 "SDK": lambda: _cold_by_sdk(client),
             },
             rounds,
+            PAUSE,
         )
     for what, times in (("ready", ups), ("gone", downs)):
         fork, cold, other, sdk = (times(trials[name]) for name in ("fork", "cold", "fork on Docker", "SDK"))

@@ -73,13 +73,20 @@ def faster(mine: Timing, other: Timing, times: float, whom: str) -> Goal:
     return Goal(f"≥ {times:g} × faster than {whom}", mine.ratio_to(other), 1 / times)
 
 
-def interleaved(contenders: Mapping[str, Callable[[], Result]], rounds: int) -> Mapping[str, Sequence[Result]]:
-    """What each contender returned in each round. Every round begins with another one."""
+def interleaved(
+    contenders: Mapping[str, Callable[[], Result]], rounds: int, pause: float = 0
+) -> Mapping[str, Sequence[Result]]:
+    """What each contender returned in each round. Every round begins with another one.
+
+    `pause`: seconds before each, for the kernel to get done with what the one before has left: network namespaces are
+    removed in the background, under a lock that those who make links wait for.
+    """
     results: dict[str, list[Result]] = {name: [] for name in contenders}
     names = list(contenders)
     for number in range(rounds):
         first = number % len(names)
         for name in (*names[first:], *names[:first]):
+            time.sleep(pause)
             results[name].append(contenders[name]())
     return results
 

@@ -65,7 +65,9 @@ class Endpoint:
 class ServiceSpec:
     """A service to start, all values resolved. CPU in millicores, memory in megabytes, None: no limit.
 
-    `files` maps a mount path to the artifact's name. Empty `entrypoint` and `cmd` mean the image's own.
+    `files` maps a mount path to the artifact's name, `directories` to the key of a persistent directory: one that all
+    services of the enclave with that key share, and write to. It begins with what the image of the first one has at the
+    path, stays when services go, and goes with the enclave. Empty `entrypoint` and `cmd` mean the image's own.
     """
 
     name: str
@@ -74,6 +76,7 @@ class ServiceSpec:
     ports: Mapping[str, PortSpec] = field(default_factory=dict)
     public_ports: Mapping[str, PortSpec] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    directories: Mapping[str, str] = field(default_factory=dict)
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     env_vars: Mapping[str, str] = field(default_factory=dict)
@@ -184,7 +187,7 @@ class Site(Protocol):
     ) -> Mapping[str, EnclaveError | None]:
         """Start services, replacing live ones of the same name; per service None, or what went wrong.
 
-        `artifacts` maps each artifact's name to the directory that holds its files.
+        `artifacts` maps the name of everything in `files` to the directory that holds its content.
         """
 
     def act(self, name: str, action: Action) -> None:

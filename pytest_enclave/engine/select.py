@@ -86,9 +86,12 @@ def select(choice: EngineChoice) -> Engine:
         return DockerEngine(host=choice.docker_host, environ=choice.environ, mirror=mirror, egress=choice.egress)
     from pytest_enclave.engine.embedded.engine import EmbeddedEngine
 
-    return EmbeddedEngine(
+    engine = EmbeddedEngine(
         environ=choice.environ, mirror=mirror, egress=choice.egress, docker_endpoint=_docker_endpoint(choice)
     )
+    # Its first enclave is asked for soon, and there is something to import until then.
+    engine.prepare(())
+    return engine
 
 
 def _docker_endpoint(choice: EngineChoice) -> Callable[[], str | None]:

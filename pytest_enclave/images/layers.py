@@ -82,6 +82,10 @@ class LayerStore:
             with source() as (descriptor, size):
                 self._unpack(digest, descriptor, size)
 
+    def clear(self) -> None:
+        """Remove all layers, whoever owns what is in them. Raises ImageFault."""
+        self._unpacker.remove(self._layers)
+
     def _unpack(self, digest: str, descriptor: int, size: int) -> None:
         unfinished = self._layers / f"{_short(digest)}.{uuid.uuid4().hex[:8]}{UNFINISHED}"
         try:

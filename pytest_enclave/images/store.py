@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -147,6 +148,20 @@ class ImageStore:
         elif isinstance(meant, RegistryReference):
             record["reference"] = meant.familiar
         _write(self._record(meant), json.dumps(record).encode())
+
+    def clear(self) -> None:
+        """Remove all images with their layers, as `rm` cannot where other owners have files in them.
+
+        No enclave may be using them. Raises ImageUnavailable.
+        """
+        with self._preparing:
+            try:
+                self.layers.clear()
+            except ImageFault as fault:
+                raise ImageUnavailable(fault.meaning, remedy=fault.remedy) from None
+            shutil.rmtree(self._root, ignore_errors=True)
+            self._known.clear()
+            self._prepared = False
 
     def prepare(self) -> None:
         """Make the directories of the store, and clean up after those that were killed. Raises ImageFault."""

@@ -13,7 +13,7 @@ from pytest_enclave.plan import checks
 from pytest_enclave.plan.footprint import Footprint, Replay
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.parameters import Parameter
-from pytest_enclave.plan.service import ServiceConfig
+from pytest_enclave.plan.service import ServiceConfig, artifacts_of
 from pytest_enclave.plan.values import Struct, Value
 from pytest_enclave.plan.world import World
 
@@ -59,9 +59,13 @@ def footprint_of(configs: Mapping[str, Struct]) -> Footprint:
     return Footprint(
         Replay.REPLACE,
         services={name: config_text(config) for name, config in configs.items()},
-        mounts={name: frozenset(config.get("files", {}).values()) for name, config in configs.items()},
+        mounts={name: _mounted_in(config) for name, config in configs.items()},
         images=frozenset(image for image in images if not is_known_later(image)),
     )
+
+
+def _mounted_in(config: Struct) -> frozenset[str]:
+    return frozenset(name for mounted in config.get("files", {}).values() for name in artifacts_of(mounted))
 
 
 def check_services(

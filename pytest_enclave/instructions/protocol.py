@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,9 @@ class Artifacts(Protocol):
 
     def directories(self) -> Mapping[str, Path]:
         """Every artifact's directory, by name."""
+
+    def merged(self, groups: Iterable[Sequence[str]]) -> Mapping[str, Path]:
+        """Directories with the files of several artifacts each, by `name_of_merged`; of equal paths the last wins."""
 
     def store_path(self, name: str, source: Path) -> str:
         """A file, under its own name, or a directory's content."""

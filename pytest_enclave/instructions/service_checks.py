@@ -11,9 +11,11 @@ from pytest_enclave.errors import Problem
 from pytest_enclave.plan.futures import find
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.recipes import HttpRecipe, Recipe
-from pytest_enclave.plan.service import PORT_NAME, SERVICE_NAME, PortSpec, ServiceConfig
+from pytest_enclave.plan.service import PERSISTENT_KEY, PORT_NAME, SERVICE_NAME, PortSpec, ServiceConfig
 from pytest_enclave.plan.values import quote
 from pytest_enclave.plan.world import World
+
+_RFC_1035 = "1 to 63 lower-case letters, digits and `-`, beginning with a letter and not ending with `-` (RFC 1035)"
 
 
 def problem(call: Instruction, subject: str, message: str, remedy: str = "", severity: str = "error") -> Problem:
@@ -85,8 +87,7 @@ def service_name_problems(call: Instruction, name: str) -> list[Problem]:
     """A problem where the name cannot be that of a service."""
     if re.fullmatch(SERVICE_NAME, name):
         return []
-    allowed = "1 to 63 lower-case letters, digits and `-`, beginning with a letter and not ending with `-` (RFC 1035)"
-    return [problem(call, name, f"`{name}` is no service name", f"use {allowed}")]
+    return [problem(call, name, f"`{name}` is no service name", f"use {_RFC_1035}")]
 
 
 def config_problems(call: Instruction, name: str, config: ServiceConfig, world: World) -> Sequence[Problem]:
@@ -104,7 +105,8 @@ def config_problems(call: Instruction, name: str, config: ServiceConfig, world: 
     found += _mount_problems(call, name, config)
     found += _process_problems(call, name, config)
     found += _limit_problems(call, name, config)
-    found += missing_artifacts(call, name, config.files.values(), world)
+    found += _key_problems(call, name, config)
+    found += missing_artifacts(call, name, (each for names in config.files.values() for each in names), world)
     found += _capacity_problems(call, name, config, world)
     ready = config.ready_conditions
     if ready is not None and isinstance(ready.recipe, HttpRecipe) and ready.recipe.port_id not in config.ports:
@@ -130,9 +132,9 @@ def is_known_later(text: str) -> bool:
 
 
 def _mount_problems(call: Instruction, name: str, config: ServiceConfig) -> Iterator[Problem]:
-    """Artifacts are mounted at absolute paths, each at its own, and none at the root."""
+    """Directories are mounted at absolute paths, each at its own, and none at the root."""
     taken: dict[str, str] = {}
-    for path in config.files:
+    for path in (*config.files, *config.directories):
         normal = posixpath.normpath("/" + path.lstrip("/"))
         if "\0" in path:
             yield problem(call, name, f"the path {quote(path)} in `files` has a NUL character")
@@ -142,6 +144,12 @@ def _mount_problems(call: Instruction, name: str, config: ServiceConfig) -> Iter
             yield problem(call, name, f"the path {quote(path)} in `files` is the root, where nothing can be mounted")
         elif taken.setdefault(normal, path) != path:
             yield problem(call, name, f"the paths {quote(taken[normal])} and {quote(path)} in `files` are the same")
+
+
+def _key_problems(call: Instruction, name: str, config: ServiceConfig) -> Iterator[Problem]:
+    for key in dict.fromkeys(config.directories.values()):
+        if not re.fullmatch(PERSISTENT_KEY, key):
+            yield problem(call, name, f"{quote(key)} is no key of a persistent directory", f"use {_RFC_1035}")
 
 
 def _process_problems(call: Instruction, name: str, config: ServiceConfig) -> Iterator[Problem]:

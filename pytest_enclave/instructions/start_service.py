@@ -23,5 +23,5 @@ class StartService(ServiceAction):
         if status is Status.RUNNING:
             raise ExecutionError(f"service `{name}` is already started", service=name)
         context.site.act(name, Action.RESUME if status is Status.PAUSED else Action.START)
-        await_ready(context, name, context.services[name])
+        await_ready(context, name, context.services[name], context.clock.now())
         return Result(f"service `{name}` is started")

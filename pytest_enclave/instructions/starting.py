@@ -10,7 +10,7 @@ from pytest_enclave.errors import EnclaveError, ExecutionError, PortNeverOpened
 from pytest_enclave.instructions.condition import exited, wait_until
 from pytest_enclave.instructions.protocol import Context
 from pytest_enclave.plan.events import Waiting
-from pytest_enclave.plan.service import PortSpec, ServiceConfig
+from pytest_enclave.plan.service import PortSpec, ServiceConfig, name_of_merged
 
 LOG_LINES = 40
 """How many of a failed service's last log lines an error carries."""
@@ -32,7 +32,9 @@ def start_services(context: Context, configs: Mapping[str, ServiceConfig]) -> No
     specs = [service_spec(name, config, context.site.reserve(name)) for name, config in configs.items()]
     new = [name for name in configs if name not in context.services]
     try:
-        started = context.site.start(specs, context.artifacts.directories(), context.parallelism)
+        merged = context.artifacts.merged(names for config in configs.values() for names in config.files.values())
+        artifacts = {**context.artifacts.directories(), **merged}
+        started = context.site.start(specs, artifacts, context.parallelism)
         failed = {name: error for name, error in started.items() if error is not None}
         if not failed:
             failed = _await_all(context, configs)
@@ -56,7 +58,8 @@ def service_spec(name: str, config: ServiceConfig, address: Address) -> ServiceS
         address=address,
         ports=config.ports,
         public_ports=config.public_ports,
-        files=config.files,
+        files={path: name_of_merged(names) for path, names in config.files.items()},
+        directories=config.directories,
         entrypoint=tuple(map(with_address, config.entrypoint)),
         cmd=tuple(map(with_address, config.cmd)),
         env_vars={key: with_address(text) for key, text in config.env_vars.items()},

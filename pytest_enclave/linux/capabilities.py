@@ -9,7 +9,6 @@ from pytest_enclave.linux.syscalls import (
     PR_CAP_AMBIENT,
     PR_CAP_AMBIENT_CLEAR_ALL,
     PR_CAPBSET_DROP,
-    PR_CAPBSET_READ,
     c_library,
     failure,
     prctl,
@@ -54,6 +53,7 @@ DOCKER_DEFAULT = frozenset(
 """What root has in a container of Docker's."""
 
 _VERSION_3 = 0x20080522
+_MOST = 64
 
 
 def keep_only(capabilities: Set[int]) -> None:
@@ -63,9 +63,7 @@ def keep_only(capabilities: Set[int]) -> None:
     program has them if it runs as root, and a change from root to another user takes them away.
     """
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    for capability in _known():
-        if capability not in capabilities:
-            prctl(PR_CAPBSET_DROP, capability)
+    _drop_all_but(capabilities)
     _, permitted, _ = held()
     _set(permitted & frozenset(capabilities))
 
@@ -79,7 +77,7 @@ def held() -> tuple[frozenset[int], frozenset[int], frozenset[int]]:
         raise failure("capget")
     low, high = list(words[:3]), list(words[3:])
     effective, permitted, inheritable = (
-        frozenset(number for number in range(64) if (each | high[at] << 32) >> number & 1)
+        frozenset(number for number in range(_MOST) if (each | high[at] << 32) >> number & 1)
         for at, each in enumerate(low)
     )
     return effective, permitted, inheritable
@@ -95,14 +93,13 @@ def _set(capabilities: Set[int]) -> None:
         raise failure("capset")
 
 
-def _known() -> list[int]:
-    """The capabilities that this kernel has."""
-    known: list[int] = []
-    while True:
-        try:
-            prctl(PR_CAPBSET_READ, len(known))
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            return known
-        known.append(len(known))
+def _drop_all_but(capabilities: Set[int]) -> None:
+    """From the first to the last that this kernel knows."""
+    for capability in range(_MOST):
+        if capability not in capabilities:
+            try:
+                prctl(PR_CAPBSET_DROP, capability)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                return

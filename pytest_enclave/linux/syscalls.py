@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def prctl(option: int, *args: int) -> int:
 def close_others(*kept: int) -> None:
     """Close all descriptors but those kept, and standard input, output and error."""
     bounds = [2, *sorted(each for each in set(kept) if each > 2), LAST_DESCRIPTOR + 1]
-    for below, above in zip(bounds, bounds[1:], strict=False):
+    for below, above in pairwise(bounds):
         if below + 1 < above:
             call("close_range", CLOSE_RANGE, below + 1, above - 1, 0)
 
@@ -120,7 +121,9 @@ def open_below(root: int, path: str, flags: int) -> int:
     """
     from ctypes import create_string_buffer
 
-    how = create_string_buffer(struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS), 24)
+    how = create_string_buffer(
+        struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS), 24
+    )
     name = path.strip("/") or "."
     try:
         return call("openat2", OPENAT2, root, os.fsencode(name), how, 24)

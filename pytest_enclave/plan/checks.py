@@ -18,10 +18,14 @@ Finding = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A named check: `expected` completes the sentence "must be …"."""
+    """A named check: `expected` completes the sentence "must be …".
+
+    `accepts` says whether there is nothing to find: nearly always so, and told without looking for what to say.
+    """
 
     expected: str
     find: Callable[[Value], Iterator[Finding]]
+    accepts: Callable[[Value], bool]
 
     def __call__(self, value: Value) -> Iterator[Finding]:
         return self.find(value)
@@ -44,7 +48,7 @@ def simple(expected: str, accepts: Callable[[Value], bool]) -> Check:
         if not accepts(value):
             yield check.mismatch(value)
 
-    check = Check(expected, find)
+    check = Check(expected, find, accepts)
     return check
 
 
@@ -56,7 +60,7 @@ def _plain(expected: str, accepts: Callable[[Value], bool]) -> Check:
             yield check.mismatch(value)
         yield from ((path, check.mismatch(opaque)[1]) for path, opaque in find_opaque(value))
 
-    check = Check(expected, find)
+    check = Check(expected, find, lambda value: accepts(value) and next(find_opaque(value), None) is None)
     return check
 
 
@@ -104,8 +108,12 @@ def list_of(item: Check, *, non_empty: bool = False) -> Check:
         for index, element in enumerate(value):
             yield from ((f"[{index}]{path}", reason) for path, reason in item(element))
 
+    def accepts(value: Value) -> bool:
+        return isinstance(value, list) and all(map(item.accepts, value)) and not (non_empty and not value)
+
     several = item.expected.removeprefix("an ").removeprefix("a ") + "s"
-    check = Check(f"a non-empty list of {several}" if non_empty else f"a list, each item {item.expected}", find)
+    expected = f"a non-empty list of {several}" if non_empty else f"a list, each item {item.expected}"
+    check = Check(expected, find, accepts)
     return check
 
 
@@ -121,7 +129,16 @@ def dict_of(item: Check, *, key: Check | None = None, non_empty: bool = False) -
             yield from ((f" key {to_repr(name)}", reason) for _, reason in keys(name))
             yield from ((f"[{to_repr(name)}]{path}", reason) for path, reason in item(element))
 
-    check = Check(("a non-empty dict" if non_empty else "a dict") + f", each value {item.expected}", find)
+    def accepts(value: Value) -> bool:
+        return (
+            isinstance(value, dict)
+            and all(map(keys.accepts, value))
+            and all(map(item.accepts, value.values()))
+            and not (non_empty and not value)
+        )
+
+    expected = ("a non-empty dict" if non_empty else "a dict") + f", each value {item.expected}"
+    check = Check(expected, find, accepts)
     return check
 
 
@@ -132,7 +149,7 @@ def optional(check: Check) -> Check:
         if value is not None:
             yield from ((path, reason.replace("must be ", "must be None or ", 1)) for path, reason in check(value))
 
-    return Check(f"None or {check.expected}", find)
+    return Check(f"None or {check.expected}", find, lambda value: value is None or check.accepts(value))
 
 
 def duration(*, positive: bool = False) -> Check:
@@ -150,7 +167,7 @@ def duration(*, positive: bool = False) -> Check:
         if nanoseconds < 0 or (positive and nanoseconds == 0):
             yield "", f"must be {'longer than zero' if positive else 'zero or longer'}, not {quote(value)}"
 
-    check = Check("a duration such as `10s`", find)
+    check = Check("a duration such as `10s`", find, lambda value: next(find(value), None) is None)
     return check
 
 

@@ -56,7 +56,22 @@ def _type(
     return ConfigType(name, (*fields, DESCRIPTION), deprecated or {}, check)
 
 
+def _one_content(fields: Mapping[str, Value]) -> Mapping[str, str]:
+    """A directory has the files of artifacts, or what services wrote (behaviour.md §2.6)."""
+    if "artifact_names" in fields and "persistent_key" in fields:
+        return {
+            "persistent_key": "cannot be given together with `artifact_names`: a directory has the one or the other"
+        }
+    if "artifact_names" not in fields and "persistent_key" not in fields:
+        return {"Directory": "one of `artifact_names` and `persistent_key` has to be given"}
+    return {}
+
+
 _TEXT = Substitution.TEXT
+_MOUNTED = checks.simple(
+    "the name of a files artifact or a Directory",
+    lambda value: isinstance(value, str) or (isinstance(value, Struct) and value.kind == "Directory"),
+)
 _MILLICORES = checks.integer(0, unit="millicores")
 _MEGABYTES = checks.integer(6, unit="megabytes")
 
@@ -96,11 +111,18 @@ CONFIG_TYPES: Mapping[str, ConfigType] = {
             check=_iterable_target,
         ),
         _type(
+            "Directory",
+            Parameter("artifact_names", checks.list_of(checks.NON_EMPTY_STRING, non_empty=True)),
+            Parameter("persistent_key", checks.NON_EMPTY_STRING),
+            Parameter("size", checks.integer(1, unit="megabytes"), default=1024),
+            check=_one_content,
+        ),
+        _type(
             "ServiceConfig",
             Parameter("image", checks.NON_EMPTY_STRING, required=True, image=True),
             Parameter("ports", checks.dict_of(checks.instance("PortSpec"))),
             Parameter("public_ports", checks.dict_of(checks.instance("PortSpec"))),
-            Parameter("files", checks.STRING_DICT),
+            Parameter("files", checks.dict_of(_MOUNTED)),
             Parameter("entrypoint", checks.STRINGS, substitution=_TEXT),
             Parameter("cmd", checks.STRINGS, substitution=_TEXT),
             Parameter("env_vars", checks.STRING_DICT, substitution=_TEXT),

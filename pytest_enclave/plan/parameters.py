@@ -50,38 +50,62 @@ class BindingError(ValueError):
         self.findings = dict(findings)
 
 
+class Binder:
+    """Lays arguments over the parameters of one callee, again and again.
+
+    What fits is told by the predicates of the checks alone; only where something does not, findings are collected.
+    """
+
+    def __init__(self, callee: str, parameters: Sequence[Parameter]) -> None:
+        described = any(parameter.name == "description" for parameter in parameters)
+        self._callee = callee
+        self._accepted = tuple(parameters) if described else (*parameters, DESCRIPTION)
+        self._names = tuple(parameter.name for parameter in self._accepted)
+        self._accepts = {parameter.name: parameter.check.accepts for parameter in self._accepted}
+        self._required = frozenset(parameter.name for parameter in self._accepted if parameter.required)
+
+    def __call__(self, positional: Sequence[Value], keywords: Mapping[str, Value]) -> dict[str, Value]:
+        """The arguments as a dict in declared order of those that were given.
+
+        Raises BindingError with everything that does not fit: too many, unknown, twice, missing, wrong.
+        """
+        given = {**dict(zip(self._names, positional, strict=False)), **keywords} if positional else keywords
+        if len(given) == len(positional) + len(keywords) and self._required <= given.keys():
+            accepts = self._accepts
+            for name, value in given.items():
+                if name not in accepts or not accepts[name](value):
+                    break
+            else:
+                return {name: given[name] for name in self._names if name in given}
+        raise BindingError(self._callee, self._findings(positional, keywords))
+
+    def _findings(self, positional: Sequence[Value], keywords: Mapping[str, Value]) -> dict[str, str]:
+        findings: dict[str, str] = {}
+        given: dict[str, Value] = dict(zip(self._names, positional, strict=False))
+        if len(positional) > len(self._names):
+            findings[self._callee] = f"takes at most {len(self._names)} arguments, {len(positional)} were given"
+        for name, value in keywords.items():
+            if name not in self._names:
+                near = difflib.get_close_matches(name, self._names, 1)
+                known = ", ".join(f"`{known}`" for known in self._names)
+                findings[name] = "is not an argument it takes" + (
+                    f" — did you mean `{near[0]}`?" if near else f" (it takes {known})"
+                )
+            elif name in given:
+                findings[name] = "was given twice"
+            else:
+                given[name] = value
+        for parameter in self._accepted:
+            if parameter.name in given:
+                for path, reason in parameter.check(given[parameter.name]):
+                    findings[parameter.name + path] = reason
+            elif parameter.required:
+                findings[parameter.name] = "is missing"
+        return findings
+
+
 def bind(
     callee: str, parameters: Sequence[Parameter], positional: Sequence[Value], keywords: Mapping[str, Value]
 ) -> dict[str, Value]:
-    """Lay arguments over parameters, as a dict in declared order of those that were given.
-
-    Raises BindingError with everything that does not fit: too many, unknown, twice, missing, wrong.
-    """
-    accepted = (*parameters, DESCRIPTION) if all(p.name != "description" for p in parameters) else tuple(parameters)
-    findings: dict[str, str] = {}
-    given: dict[str, Value] = {}
-    for parameter, value in zip(accepted, positional, strict=False):
-        given[parameter.name] = value
-    if len(positional) > len(accepted):
-        findings[callee] = f"takes at most {len(accepted)} arguments, {len(positional)} were given"
-    names = [parameter.name for parameter in accepted]
-    for name, value in keywords.items():
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            known = ", ".join(f"`{known}`" for known in names)
-            findings[name] = "is not an argument it takes" + (
-                f" — did you mean `{near[0]}`?" if near else f" (it takes {known})"
-            )
-        elif name in given:
-            findings[name] = "was given twice"
-        else:
-            given[name] = value
-    for parameter in accepted:
-        if parameter.name in given:
-            for path, reason in parameter.check(given[parameter.name]):
-                findings[parameter.name + path] = reason
-        elif parameter.required:
-            findings[parameter.name] = "is missing"
-    if findings:
-        raise BindingError(callee, findings)
-    return {name: given[name] for name in names if name in given}
+    """Lay arguments over parameters once; see `Binder`."""
+    return Binder(callee, parameters)(positional, keywords)

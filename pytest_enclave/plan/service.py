@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_enclave.golang.duration import parse
@@ -17,6 +17,10 @@ PORT_NAME = r"[a-z]([-a-z0-9]{0,13}[a-z0-9])?"
 """1 to 15 characters (behaviour.md §5.3)."""
 
 
+PERSISTENT_KEY = SERVICE_NAME
+"""As the name of a service (behaviour.md §2.6)."""
+
+
 def seconds(duration: str) -> float:
     """A Go duration's length in seconds."""
     return parse(duration) / 1e9
@@ -27,6 +31,16 @@ def field(struct: Struct, name: str) -> Value:
     if name in struct.fields:
         return struct.fields[name]
     return next(parameter.default for parameter in CONFIG_TYPES[struct.kind].fields if parameter.name == name)
+
+
+def artifacts_of(mounted: Value) -> tuple[str, ...]:
+    """The files artifacts that one value of `files` names, in their order; none for a persistent directory."""
+    return (mounted,) if isinstance(mounted, str) else tuple(mounted.get("artifact_names", ()))
+
+
+def name_of_merged(artifacts: Sequence[str]) -> str:
+    """What several artifacts in one directory are called together. No artifact's own name has a `/`."""
+    return "/".join(artifacts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +68,16 @@ class PortSpec:
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """What a service is made of. CPU in millicores, memory in megabytes; None: unlimited, or the image's own."""
+    """What a service is made of. CPU in millicores, memory in megabytes; None: unlimited, or the image's own.
+
+    `files` maps a mount path to the artifacts in it, `directories` to the key of a persistent directory.
+    """
 
     image: str
     ports: Mapping[str, PortSpec]
     public_ports: Mapping[str, PortSpec]
-    files: Mapping[str, str]
+    files: Mapping[str, tuple[str, ...]]
+    directories: Mapping[str, str]
     entrypoint: tuple[str, ...]
     cmd: tuple[str, ...]
     env_vars: Mapping[str, str]
@@ -75,11 +93,15 @@ class ServiceConfig:
     def of(cls, struct: Struct) -> ServiceConfig:
         """The view of a `ServiceConfig` value; the deprecated `*_allocation` fields give way to `max_*`."""
         ready = struct.get("ready_conditions")
+        files = struct.get("files", {})
         return cls(
             image=struct.fields["image"],
             ports={name: PortSpec.of(port) for name, port in struct.get("ports", {}).items()},
             public_ports={name: PortSpec.of(port) for name, port in struct.get("public_ports", {}).items()},
-            files=struct.get("files", {}),
+            files={path: names for path, mounted in files.items() if (names := artifacts_of(mounted))},
+            directories={
+                path: mounted.fields["persistent_key"] for path, mounted in files.items() if not artifacts_of(mounted)
+            },
             entrypoint=tuple(struct.get("entrypoint", ())),
             cmd=tuple(struct.get("cmd", ())),
             env_vars=struct.get("env_vars", {}),

@@ -1,7 +1,8 @@
 """Forks: an enclave is frozen right after a run, and others begin as it was then, with all it has and has recorded.
 
 The engine stops what runs, keeps its files, and starts it again, in the original and in every fork. So here as there a
-service is up once its ports accept connections and its ready condition holds.
+service is up once its ports accept connections and its ready condition holds. All of them start at once, so one that ends before
+what it depends on is there gets further tries.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
 
-from pytest_enclave.engine.protocol import EnclaveId, Site
-from pytest_enclave.errors import EngineError, ExecutionError
+from pytest_enclave.engine.protocol import Action, EnclaveId, Site
+from pytest_enclave.errors import EngineError, ExecutionError, ServiceExited
 from pytest_enclave.instructions.protocol import Context
 from pytest_enclave.instructions.starting import await_ready, awaited_ports
 from pytest_enclave.plan.addresses import NewAddresses
@@ -22,6 +23,9 @@ from pytest_enclave.plan.record import Record
 from pytest_enclave.run.outcome import Run
 from pytest_enclave.run.pipeline import Options, Tools
 from pytest_enclave.run.state import EnclaveState
+
+PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""Seconds before a service that has ended is started again, in a fork or after a freeze."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,23 @@ def _await_services(
         and (awaited_ports(config) or config.ready_conditions is not None)
     ]
     since = clock.now()
-    clock.map(lambda name: await_ready(context, name, configs[name], since), awaited, max(len(awaited), 1))
+    clock.map(lambda name: _await(context, name, since), awaited, max(len(awaited), 1))
+    ran = [name for name, fact in services.items() if fact.status is Status.RUNNING]
+    for name in ran:
+        if name not in awaited and state.site.exit_of(name) is not None:
+            state.site.act(name, Action.START)
+
+
+def _await(context: Context, name: str, since: float) -> None:
+    """Wait until a service is up. One that ends is started again: what it depends on may not have been up yet."""
+    for pause in PAUSES:
+        try:
+            await_ready(context, name, context.services[name], since)
+            return
+        except ServiceExited:
+            context.site.pause(pause)
+            context.site.act(name, Action.START)
+    await_ready(context, name, context.services[name], since)
 
 
 @contextmanager

@@ -12,12 +12,13 @@ import shutil
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pytest_enclave.errors import ExecutionError
 from pytest_enclave.package.digest import digest_of
 from pytest_enclave.plan.addresses import LONGEST_TEXT, NewAddresses
+from pytest_enclave.plan.service import name_of_merged
 
 
 class ArtifactStore:
@@ -39,6 +40,13 @@ class ArtifactStore:
     def directories(self) -> Mapping[str, Path]:
         """Every artifact's directory, by name."""
         return {name: self._place(name, digest) for name, digest in self._digests.copy().items()}
+
+    def merged(self, groups: Iterable[Sequence[str]]) -> Mapping[str, Path]:
+        """Directories with the files of several artifacts each, by `name_of_merged`; of equal paths the last one wins.
+
+        Raises ExecutionError.
+        """
+        return {name_of_merged(names): self._merge(names) for names in groups if len(names) > 1}
 
     def digests(self) -> Mapping[str, str]:
         """The digest of every artifact's content as it is now, by name."""
@@ -107,6 +115,27 @@ class ArtifactStore:
 
         return self._store(name, fill)
 
+    def _merge(self, names: Sequence[str]) -> Path:
+        name = name_of_merged(names)
+        with self._lock:
+            places = [self._place(each, self._digests[each]) for each in names]
+            target = self._place(name, hashlib.sha256(" ".join(place.name for place in places).encode()).hexdigest())
+            if target.exists():
+                return target
+            scratch = Path(tempfile.mkdtemp(dir=self._root, prefix=".new-"))
+            try:
+                for place in places:
+                    _lay_over(place, scratch)
+                _make_readable(scratch)
+                scratch.rename(target)
+            except OSError as error:
+                listed = ", ".join(f"`{each}`" for each in names)
+                reason = error.strerror or error
+                raise ExecutionError(f"files artifacts {listed} cannot be put together: {reason}") from None
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+            return target
+
     def _store(self, name: str, fill: Callable[[Path], None]) -> str:
         self._root.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=self._root, prefix=".new-"))
@@ -124,6 +153,23 @@ class ArtifactStore:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return digest
+
+
+def _lay_over(source: Path, target: Path) -> None:
+    """Copy a directory's content over that of another one; only directories are merged, all else is replaced."""
+    for entry in source.iterdir():
+        place = target / entry.name
+        if entry.is_dir() and not entry.is_symlink():
+            if place.is_symlink() or not place.is_dir():
+                place.unlink(missing_ok=True)
+                place.mkdir()
+            _lay_over(entry, place)
+            continue
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
+        shutil.copy2(entry, place, follow_symlinks=False)
 
 
 def _unpack(stream: Iterator[bytes], directory: Path) -> None:

@@ -6,6 +6,7 @@ real engine is needed, images from Docker Hub are replaced by those that `tests/
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def snippets(document: str) -> dict[str, str]:
 
 
 GUIDE = snippets("docs/guide.md")
+
+
+CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The present user's cache, with the images: pytester has another home directory."""
+    monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
 
 
 def write(pytester: pytest.Pytester, name: str, content: str) -> None:

@@ -17,6 +17,9 @@ from pytest_enclave.engine.embedded.execution import run_command
 from pytest_enclave.engine.embedded.roots import start_spec
 from pytest_enclave.engine.protocol import Address, ServiceSpec
 
+DIRECTORY = f"/tmp/pytest-enclave-egress-{os.getuid()}-{os.getpid()}"
+"""Where the enclaves have their sockets."""
+
 _numbers = itertools.count(1)
 
 PRELUDE = """
@@ -40,8 +43,14 @@ class Egress:
         self.name = f"egress-test-{os.getpid()}-{next(_numbers)}"
         self._launcher = launcher or launching.Launcher()
         self._shared = launcher is not None
-        directory = f"/tmp/pytest-enclave-egress-{os.getuid()}/{self.name}"
-        plan = {"name": self.name, "directory": directory, "storage": None, "egress": egress}
+        plan = {
+            "name": self.name,
+            "directory": f"{DIRECTORY}/{self.name}",
+            "storage": None,
+            "files": [f"{DIRECTORY}-files/{self.name}"],
+            "inherited": {},
+            "egress": egress,
+        }
         self._enclosure = self._launcher.open(plan)
         self.client = self._enclosure.client
 

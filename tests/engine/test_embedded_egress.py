@@ -254,29 +254,30 @@ def test_a_closed_enclave_leaves_neither_link_nor_rule():
     link = alias(enclave.name)
     assert {link, f"{link}/forward"} <= set(traces(link))
     assert enclave.close() == []
-    assert traces(link) == []
+    assert set(traces(link)) <= {link, f"{link}/forward"}
+    assert within(2, lambda: traces(link) == []), traces(link)
 
 
 OPEN = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from tests.engine.egress_enclave import Egress
+from tests.engine.egress_enclave import DIRECTORY, Egress
 enclave = Egress({"servers": None})
 enclave.told()
-print(enclave.name, flush=True)
+print(enclave.name, DIRECTORY, flush=True)
 sys.stdin.readline()
 """
 
 
-def killed(which: Callable[[int, str], int]) -> str:
-    """The link of an enclave of which a process was killed."""
+def killed(which: Callable[[int, str], int]) -> tuple[str, str]:
+    """The link of an enclave of which a process was killed, and the directory with its socket."""
     opener = subprocess.Popen([sys.executable, "-c", OPEN, ROOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    name = opener.stdout.readline().decode().strip()
+    name, directory = opener.stdout.readline().decode().split()
     link = alias(name)
     assert link in traces(link)
     os.kill(which(opener.pid, name), signal.SIGKILL)
     opener.communicate()
-    return link
+    return link, directory
 
 
 def supervisor_of(_: int, name: str) -> int:
@@ -304,22 +305,23 @@ def parent_of_init(process: int) -> int:
 
 
 def test_nothing_is_left_when_the_opener_is_killed():
-    link = killed(lambda opener, _: opener)
-    assert within(2, lambda: traces(link) == []), traces(link)
+    link, directory = killed(lambda opener, _: opener)
+    assert within(2, lambda: traces(link) == [] and not os.path.exists(directory)), traces(link)
 
 
 def test_what_a_killed_supervisor_leaves_is_removed_by_the_next(open_egress):
-    link = killed(supervisor_of)
+    link, directory = killed(supervisor_of)
     assert within(2, lambda: link not in ours())
     assert link not in traces(link), "its own table ends with it"
     open_egress().told()
     assert traces(link) == []
+    shutil.rmtree(directory)
 
 
 def test_forwarding_that_was_off_is_off_again_after_the_last_enclave():
     told = run("""
         syscalls.unshare(syscalls.CLONE_NEWNET)
-        import time
+        import socket, time
         from pytest_enclave.engine.embedded.inside import forwarding
         from tests.engine.egress_enclave import Egress
         def write(path, text):
@@ -334,15 +336,25 @@ def test_forwarding_that_was_off_is_off_again_after_the_last_enclave():
             write(f"/proc/sys/net/ipv4/conf/{name}/forwarding", "0")
         one, two = Egress({"servers": None}), Egress({"servers": None})
         assert one.told()["by"] == two.told()["by"] == "nat", one.told()
+        def wait_for(count):
+            until = time.monotonic() + 3
+            while time.monotonic() < until and len(found()) > count:
+                time.sleep(0.01)
+            time.sleep(0.2)
+        def found():
+            return [name for _, name in socket.if_nameindex() if name.startswith("enclave-")]
         print(settings())
         one.close()
+        wait_for(1)
         print(settings())
         two.close()
+        wait_for(0)
         print(settings(), os.path.exists(forwarding._path()))
         three = Egress({"servers": None})
         three.told()
         write("/proc/sys/net/ipv4/ip_forward", "1")
         three.close()
+        wait_for(0)
         print(settings(), os.path.exists(forwarding._path()))
     """)
     assert told.splitlines() == [
@@ -371,8 +383,8 @@ def test_an_enclave_is_opened_as_fast_with_a_way_out_as_without():
     launcher.close()
     median = {name: statistics.median(found) for name, found in times.items()}
     # The bounds are for a loaded machine: idle, opening differs by less than a millisecond.
-    assert median["open, on"] < median["open, off"] * 2 + 0.02
-    assert median["told"] < 0.1
+    assert median["open, on"] < median["open, off"] * 2 + 0.02, median
+    assert median["told"] < 0.25, median
 
 
 # Plain users
@@ -429,6 +441,14 @@ class PlainUser:
         return json.loads(self.process.communicate(timeout=30)[0])
 
 
+@pytest.fixture
+def user(program: str) -> Iterator[PlainUser]:
+    found = PlainUser(program)
+    yield found
+    found.process.kill()
+    found.process.communicate()
+
+
 def running(program: str) -> list[int]:
     """Processes of the plain user that run this program."""
     found = []
@@ -440,8 +460,7 @@ def running(program: str) -> list[int]:
     return found
 
 
-def test_a_plain_users_services_reach_the_outside(program: str, neighbour: Neighbour):
-    user = PlainUser(program)
+def test_a_plain_users_services_reach_the_outside(program: str, user: PlainUser, neighbour: Neighbour):
     assert user.told["by"] == program, user.told
     assert user.evaluate(f"hear({neighbour.address!r}, 8000)") == neighbour.ours
     assert running(program)
@@ -449,8 +468,7 @@ def test_a_plain_users_services_reach_the_outside(program: str, neighbour: Neigh
     assert running(program) == []
 
 
-def test_a_plain_users_services_do_not_reach_this_machines_loopback(program: str):
-    user = PlainUser(program)
+def test_a_plain_users_services_do_not_reach_this_machines_loopback(user: PlainUser):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         hosts = ["127.0.0.1", "10.77.0.1", "169.254.254.1", "169.254.254.2", "169.254.254.3", "169.254.254.4"]
         hosts += default_gateway()
@@ -464,11 +482,9 @@ def default_gateway() -> list[str]:
     return [socket.inet_ntoa(int(row[2], 16).to_bytes(4, sys.byteorder)) for row in rows if row[1] == "00000000"]
 
 
-def test_the_program_ends_with_a_plain_user_that_is_killed(program: str):
-    user = PlainUser(program)
+def test_the_program_ends_with_a_plain_user_that_is_killed(program: str, user: PlainUser):
     assert user.told["by"] == program
     user.process.kill()
-    user.process.communicate()
     assert within(3, lambda: running(program) == []), running(program)
 
 

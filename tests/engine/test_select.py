@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -156,7 +157,7 @@ def test_the_embedded_engine_gets_what_it_needs(
 ) -> None:
     given: dict[str, object] = {}
     engine = "pytest_enclave.engine.embedded.engine.EmbeddedEngine"
-    monkeypatch.setattr(engine, lambda **options: given.update(options))
+    monkeypatch.setattr(engine, lambda **options: given.update(options) or Mock())
     examined(HERE)
     select.select(EngineChoice(image_mirror="mirror/x", environ=environ, egress=False))
     find_docker = given.pop("docker_endpoint")

@@ -7,6 +7,7 @@ import io
 import json
 import platform
 import tarfile
+from collections.abc import Callable
 from typing import IO
 
 from definitions import PATH, Image
@@ -18,29 +19,31 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """What images call a machine's architecture."""
 
 
-def write_archive(stream: IO[bytes], image: Image, layer: IO[bytes]) -> None:
-    """Write `image` to `stream`; `layer` is the tar of its root file system."""
-    digest, size = _measure(layer)
-    config = json.dumps(_configuration(image, digest), sort_keys=True).encode()
-    names = {"config": f"{hashlib.sha256(config).hexdigest()}.json", "layer": f"{digest}/layer.tar"}
-    manifest = [{"Config": names["config"], "RepoTags": [image.tag], "Layers": [names["layer"]]}]
+LAYER = "layer.tar"
+
+
+def write_archive(stream: IO[bytes], image: Image, write_root: Callable[[IO[bytes]], None]) -> None:
+    """Write `image` to `stream`, an empty file; `write_root` writes a tar of the root file system."""
+    header = tarfile.TarInfo(LAYER)
+    # Its place, until the size is known.
+    stream.write(bytes(tarfile.BLOCKSIZE))
+    write_root(stream)
+    header.size = stream.tell() - tarfile.BLOCKSIZE
+    stream.seek(0)
+    stream.write(header.tobuf(tarfile.GNU_FORMAT))
+    config = json.dumps(_configuration(image, _digest_of_the_rest(stream)), sort_keys=True).encode()
+    name = f"{hashlib.sha256(config).hexdigest()}.json"
+    manifest = [{"Config": name, "RepoTags": [image.tag], "Layers": [LAYER]}]
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        _add(archive, name, config)
         _add(archive, "manifest.json", json.dumps(manifest).encode())
-        _add(archive, names["config"], config)
-        entry = tarfile.TarInfo(names["layer"])
-        entry.size = size
-        archive.addfile(entry, layer)
 
 
-def _measure(layer: IO[bytes]) -> tuple[str, int]:
-    """Return the layer's digest and size; its position is the beginning then."""
-    layer.seek(0)
+def _digest_of_the_rest(stream: IO[bytes]) -> str:
     digest = hashlib.sha256()
-    while piece := layer.read(1 << 20):
+    while piece := stream.read(1 << 20):
         digest.update(piece)
-    size = layer.tell()
-    layer.seek(0)
-    return digest.hexdigest(), size
+    return digest.hexdigest()
 
 
 def _configuration(image: Image, layer: str) -> dict[str, object]:

@@ -13,7 +13,6 @@ import fcntl
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -69,9 +68,8 @@ def _archive(image: Image, archive: Path, debs: Sequence[Path], busybox: Path) -
     """Write `image` to `archive`, and remove what an earlier definition left."""
     unfinished = archive.with_suffix(".unfinished")
     try:
-        with tempfile.TemporaryFile(dir=archive.parent) as layer, unfinished.open("wb") as stream:
-            write_root(layer, image, debs, busybox)
-            write_archive(stream, image, layer)
+        with unfinished.open("w+b") as stream:
+            write_archive(stream, image, partial(write_root, image=image, debs=debs, busybox=busybox))
     except subprocess.CalledProcessError as problem:
         raise BuildError(f"{image.tag}: {problem}") from problem
     for outdated in archive.parent.glob(f"{image.name}-*.tar"):

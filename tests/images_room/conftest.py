@@ -19,9 +19,11 @@ QUICK = Patience(stall=5, tries=4, pause=0.01, longest=0.05)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ImageStore:
+def store(tmp_path: Path) -> Iterator[ImageStore]:
     """An empty store, for whoever runs the tests."""
-    return ImageStore(tmp_path / "store", own_map())
+    store = ImageStore(tmp_path / "store", own_map())
+    yield store
+    store.clear()
 
 
 @pytest.fixture

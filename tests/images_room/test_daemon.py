@@ -18,7 +18,7 @@ from pytest_enclave.images.image import StoredImage
 from pytest_enclave.plan.events import ImageProgress, silent
 from tests.images_room.builder import Built, docker_archive, entry, folder, hard_link, link, tar
 
-NAME = "enclave-images-room/layers:test"
+NAME = f"enclave-images-room/layers:{os.getpid()}"
 
 LAYERS = [
     tar(

@@ -372,6 +372,16 @@ def test_what_a_killed_process_left_is_swept(store, tmp_path):
     assert leftovers(store) == [fresh.name]
 
 
+def test_a_store_can_be_cleared_and_used_again(store, tmp_path):
+    layer = tar(folder("var", uid=999, gid=999, mode=0o700), entry("var/data", uid=999, mode=0o000))
+    archive = docker_archive(tmp_path / "a.tar", {"a:1": Built([layer])})
+    store.load(archive, "a:1")
+    store.clear()
+    assert store.find("a:1") is None
+    assert list((tmp_path / "store").iterdir()) == []
+    assert store.load(archive, "a:1") == store.find("a:1")
+
+
 def test_a_failed_load_leaves_nothing(store, tmp_path):
     broken = Built([BASE, tar(entry("../escape"))])
     with pytest.raises(ImageUnavailable):

@@ -15,6 +15,7 @@ from pytest_enclave.engine.docker.gate import Gate
 from pytest_enclave.engine.docker.lifecycle import Lifecycle
 from pytest_enclave.engine.docker.live import LiveServices, Service
 from pytest_enclave.engine.docker.networks import EnclaveNetwork, Network
+from pytest_enclave.engine.docker.persistent import PersistentVolumes
 from pytest_enclave.engine.docker.readdressing import Readdressing
 from pytest_enclave.engine.docker.starting import Starter
 from pytest_enclave.engine.protocol import Action, Leak
@@ -70,6 +71,7 @@ class Thaw:
     live: LiveServices
     network: EnclaveNetwork
     files: ForkFiles
+    persistent: PersistentVolumes
 
     def thaw(self, point: FrozenEnclave) -> None:
         """Bring all up, each as it was: running, paused, or not running. Raises EngineError."""
@@ -77,6 +79,10 @@ class Thaw:
         readdressing = Readdressing(
             NewAddresses({old: self.network.address(name) for name, old in point.addresses.items()})
         )
+
+        for directory in point.directories:
+            with self.gate.passing():
+                self.persistent.put(directory)
 
         def attempt(frozen: FrozenService) -> Service:
             with self.gate.passing():

@@ -5,17 +5,19 @@ All are stopped before the first is kept, so that what they have of each other f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import posixpath
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.docker import labels
-from pytest_enclave.engine.docker.frozen import FrozenEnclave, FrozenService
+from pytest_enclave.engine.docker.frozen import FrozenDirectory, FrozenEnclave, FrozenService
 from pytest_enclave.engine.docker.gate import Gate
 from pytest_enclave.engine.docker.lifecycle import Lifecycle
 from pytest_enclave.engine.docker.live import Service
+from pytest_enclave.engine.docker.persistent import PersistentVolumes
 from pytest_enclave.engine.docker.states import ContainerState
 from pytest_enclave.engine.docker.translation import translate
 from pytest_enclave.engine.docker.volumes import FrozenVolume, take_volumes
@@ -44,6 +46,7 @@ class Freezer:
     marks: Mapping[str, str]
     gate: Gate
     lifecycle: Lifecycle
+    persistent: PersistentVolumes
 
     def freeze(self, services: Sequence[tuple[Service, ContainerState]], point: FrozenEnclave) -> None:
         """Keep services as they are, and let go on what ran.
@@ -55,6 +58,8 @@ class Freezer:
             # The last ones first: they talk to those that were there before them.
             self._each(self._stop, lived[::-1])
             point.services = self._each(lambda service, state: self._kept(service, state, point), services)
+            with self.gate.passing():
+                point.directories = list(self._directories(point))
         except EnclaveError:
             with suppress(EnclaveError):
                 self._each(self._go_on, lived)
@@ -82,12 +87,18 @@ class Freezer:
         if state.status is Status.PAUSED:
             self.lifecycle.act(service.spec.name, service.container, Action.PAUSE)
 
+    def _directories(self, point: FrozenEnclave) -> Iterator[FrozenDirectory]:
+        for directory in self.persistent.take():
+            point.keep(directory.content)
+            yield directory
+
     def _kept(self, service: Service, state: ContainerState, point: FrozenEnclave) -> FrozenService:
         spec = service.spec
         with translate(f'cannot inspect the container of service "{spec.name}"'):
             inspected = self.client.inspect_container(service.container)
+        named = [posixpath.normpath(path) for path in (*spec.files, *spec.directories)]
         volumes: list[FrozenVolume] = []
-        for volume in take_volumes(self.client, service.container, inspected["Mounts"], list(spec.files)):
+        for volume in take_volumes(self.client, service.container, inspected["Mounts"], named):
             point.keep(volume)
             volumes.append(volume)
         self.gate.check()

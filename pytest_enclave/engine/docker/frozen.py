@@ -37,8 +37,17 @@ class FrozenService:
         return self.state.status in (Status.RUNNING, Status.PAUSED)
 
 
+@dataclass(frozen=True, slots=True)
+class FrozenDirectory:
+    """A persistent directory as it was, and an image that the engine has: to make a container that mounts it."""
+
+    key: str
+    image: str
+    content: FrozenVolume
+
+
 class FrozenEnclave:
-    """A freeze, by a name that no other has: its services, and every address that was given out.
+    """A freeze, by a name that no other has: its services, persistent directories, every address that was given out.
 
     `remove` removes its images until a deadline (monotonic seconds). Where it is the freeze of a fork, its images
     rest on those of the `origin` that the fork began with, which it holds.
@@ -54,6 +63,7 @@ class FrozenEnclave:
         self.name = name
         self.addresses = dict(addresses)
         self.services: Sequence[FrozenService] = ()
+        self.directories: Sequence[FrozenDirectory] = ()
         self._remove = remove
         self._origin = origin
         self._lock = threading.Lock()

@@ -27,6 +27,7 @@ from pytest_enclave.engine.docker.live import LiveServices, Service
 from pytest_enclave.engine.docker.loading import Archives
 from pytest_enclave.engine.docker.logs import read_logs
 from pytest_enclave.engine.docker.networks import EnclaveNetwork, Network, NetworkPlan, make_network
+from pytest_enclave.engine.docker.persistent import PersistentVolumes
 from pytest_enclave.engine.docker.plots import Plot
 from pytest_enclave.engine.docker.points import Points
 from pytest_enclave.engine.docker.removal import remove_enclave
@@ -103,15 +104,24 @@ class DockerSite:
         self._plot = plan.plot
         self._network = _network(client, enclave.name, marks, plan)
         self._mounts = ArtifactMounts(client, enclave.name, marks, plan.binds)
+        self._persistent = PersistentVolumes(client, enclave.name, marks)
         self._starter = Starter(
-            client, enclave.name, marks, self._mounts, self._follower, self._gate, plan.capacity, plan.plot
+            client,
+            enclave.name,
+            marks,
+            self._mounts,
+            self._persistent,
+            self._follower,
+            self._gate,
+            plan.capacity,
+            plan.plot,
         )
         self._lifecycle = Lifecycle(client, self._follower)
         self._images = Images(client, archives=plan.archives)
         self._live = LiveServices(self._follower)
         self._endpoints = Endpoints(client, self._network, self._follower)
         self._files = ForkFiles(enclave.name)
-        freezer = Freezer(client, enclave.name, marks, self._gate, self._lifecycle)
+        freezer = Freezer(client, enclave.name, marks, self._gate, self._lifecycle, self._persistent)
         self._points = Points(enclave.name, self._endpoint, remover, freezer, plan.origin)
         self._lock = threading.Lock()
 
@@ -258,7 +268,9 @@ class DockerSite:
 
     def _begin_as(self, origin: FrozenEnclave) -> None:
         """Have the services of an enclave that was frozen. Raises EngineError, ServiceError."""
-        thaw = Thaw(self._starter, self._lifecycle, self._gate, self._live, self._network, self._files)
+        thaw = Thaw(
+            self._starter, self._lifecycle, self._gate, self._live, self._network, self._files, self._persistent
+        )
         thaw.thaw(origin)
 
     def _bring_up(self, spec: ServiceSpec, network: Network, artifacts: Mapping[str, Path]) -> None:

@@ -15,6 +15,7 @@ from pytest_enclave.engine.docker.events import Follower
 from pytest_enclave.engine.docker.frozen import FrozenService
 from pytest_enclave.engine.docker.gate import Gate
 from pytest_enclave.engine.docker.networks import Network
+from pytest_enclave.engine.docker.persistent import PersistentVolumes
 from pytest_enclave.engine.docker.plots import Plot
 from pytest_enclave.engine.docker.states import ContainerState
 from pytest_enclave.engine.docker.translation import Refused, translate
@@ -47,6 +48,7 @@ class Starter:
     enclave: str
     marks: Mapping[str, str]
     mounts: ArtifactMounts
+    persistent: PersistentVolumes
     follower: Follower
     gate: Gate
     capacity: Capacity
@@ -91,13 +93,14 @@ class Starter:
     ) -> str:
         volumes = frozen.volumes if frozen else ()
         mounts = self.mounts.mounts(spec.files, artifacts, spec.image)
+        mounts += self.persistent.mounts(spec.directories, filled=frozen is not None)
         mounts += [volume_mount(volume.path) for volume in volumes]
         marks = {**self.marks, labels.SERVICE: spec.name}
         pod = self.plot.pod_for(spec) if self.plot is not None else None
         config = container_config(spec, network, mounts, marks, self.capacity, pod)
         name = container_name(self.enclave, spec.name)
         self.gate.check()
-        with translate("cannot create its container"):
+        with translate("cannot create its container"), self.persistent.using(spec.directories, spec.image):
             container: str = self.client.create_container_from_config(config, name)["Id"]  # type: ignore[no-untyped-call]
         # Known before it starts: its end may be told before the call that starts it returns.
         self.follower.states.put(container, ContainerState(image, spec.address.ip_address))
@@ -144,8 +147,8 @@ def failure(spec: ServiceSpec, refused: Refused) -> EnclaveError:
     elif "executable file not found" in said or "no such file or directory" in said:
         said = f"its command is not in the image: {said}"
         remedy = f'is that program in "{spec.image}"? See its entrypoint and cmd'
-    elif "not a directory" in said:
-        said = f"files artifacts are directories, and the image has a file at a mount path: {said}"
+    elif "not a directory" in said or "is not directory" in said:
+        said = f"what is mounted is a directory, and the image has a file at its path: {said}"
     elif "permission denied" in said:
         said = f"its command may not be executed: {said}"
     return ServiceError(f'service "{spec.name}" did not start: {said}', service=spec.name, remedy=remedy)

@@ -66,15 +66,22 @@ class Client:
             os.close(descriptor)
         return reply
 
+    @property
+    def ended(self) -> bool:
+        """Whether the enclave has ended, or this lease on it."""
+        return self._ended is not None
+
     def state(self, service: str) -> Mapping[str, Any] | None:
         """What init last told of a service."""
         return self._states.get(service)
 
     def wait_state(self, until: Callable[[], bool], timeout: float) -> None:
-        """Wait until that is so, at most for the timeout (seconds) or to the end of the enclave."""
+        """Wait until that is so, at most for the timeout (seconds). Raises EngineError if the enclave ends."""
         deadline = time.monotonic() + timeout
         with self._changed:
-            while not until() and self._ended is None and (left := deadline - time.monotonic()) > 0:
+            while not until() and (left := deadline - time.monotonic()) > 0:
+                if self._ended is not None:
+                    raise self._gone()
                 self._changed.wait(left)
 
     def close(self) -> None:
@@ -95,7 +102,8 @@ class Client:
                 self._hear(*received)
         except OSError as error:
             reason = str(error)
-        self._end(reason)
+        finally:
+            self._end(reason)
 
     def _hear(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if message.get("event") == "state":
@@ -105,7 +113,9 @@ class Client:
         elif message.get("event") == "ready":
             self._ready.set_result(None)
         elif message.get("event") == "failed":
-            self._ready.set_exception(EngineError(f"cannot make enclave {self._enclave}: {message['error']}"))
+            self._end(message["error"])
+        elif message.get("event") == "ended":
+            self._end(message["reason"])
         elif (future := self._pending.pop(message["id"], None)) is not None:
             future.set_result((message, descriptors))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from pytest_enclave.engine.embedded.launching import Enclosure, Launcher
 from pytest_enclave.engine.embedded.limits import problems_of
 from pytest_enclave.engine.embedded.probe import examine, unavailable
 from pytest_enclave.engine.embedded.roots import start_spec
-from pytest_enclave.engine.embedded.site import EmbeddedSite
+from pytest_enclave.engine.embedded.site import EmbeddedSite, Frozen
 from pytest_enclave.engine.http import HttpClient
 from pytest_enclave.engine.protocol import Clock, EnclaveId, Leak, Probe, PullPolicy, ServiceSpec
 from pytest_enclave.errors import EngineError, Problem
@@ -30,7 +31,7 @@ MEGABYTE = 1 << 20
 
 
 class EmbeddedEngine:
-    """Services without a daemon and without root. Nothing runs before the first enclave is opened.
+    """Services without a daemon and without root. Nothing runs before the first enclave is prepared or opened.
 
     `mirror` is a prefix tried first for images that name no registry; without `egress` services have no way out;
     `docker_endpoint` finds a Docker engine whose images may be taken, None if there is none. `storage` is where
@@ -54,7 +55,7 @@ class EmbeddedEngine:
         self._egress = egress
         self._docker_endpoint = docker_endpoint
         self._storage = storage
-        self._store = store
+        self._store_root = store or default_root(self._environ)
         self._clock = RealClock()
         self._http = HttpClient()
         self._launcher = Launcher()
@@ -108,11 +109,12 @@ class EmbeddedEngine:
         return problems_of(spec, self.capacity(), groups=self._groups)
 
     def prepare(self, services: Collection[str]) -> None:
-        """Nothing: an enclave is there in milliseconds."""
+        """Start the process that enclaves are forked from; from then on one is there in milliseconds."""
+        self._launcher.prepare()
 
     def open(self, enclave: EnclaveId, services: Collection[str] = ()) -> EmbeddedSite:
         """A new, empty enclave."""
-        return self._open(enclave, ())
+        return self._open(enclave)
 
     def join(self, enclave: EnclaveId) -> EmbeddedSite:
         """An enclave that another process of this user has made: it ends with the last that holds it.
@@ -128,25 +130,29 @@ class EmbeddedEngine:
         self._http.close()
         return []
 
-    def _open(self, enclave: EnclaveId, origin: Sequence[int]) -> EmbeddedSite:
+    def _open(self, enclave: EnclaveId, origin: Frozen | None = None) -> EmbeddedSite:
+        # An enclave of the same name may have forks that still need its files.
+        unique = f"{enclave.name}-{secrets.token_hex(4)}"
         plan = {
             "name": enclave.name,
             "directory": str(run_directory(self._environ) / enclave.name),
             "storage": self._storage,
             "egress": {"servers": None} if self._egress else None,
+            "inherited": origin.directories if origin else {},
+            "files": [*(origin.files if origin else ()), str(self._store_root.parent / "files" / unique)],
         }
         try:
-            enclosure = self._launcher.open(plan, origin)
+            enclosure = self._launcher.open(plan, origin.namespaces if origin else ())
         except EngineError:
             # Raises what explains it, if it is this machine that does not let us.
             self.probe()
             raise
         return EmbeddedSite(enclosure, self._http, self._prepare, self._fork)
 
-    def _fork(self, enclave: EnclaveId, origin: Sequence[int], services: Sequence[Mapping[str, Any]]) -> EmbeddedSite:
+    def _fork(self, enclave: EnclaveId, origin: Frozen) -> EmbeddedSite:
         site = self._open(enclave, origin)
         try:
-            site.adopt(services)
+            site.adopt(origin.services)
         except BaseException:
             site.close()
             raise
@@ -158,7 +164,7 @@ class EmbeddedEngine:
     def _sources(self) -> ImageSources:
         with self._lock:
             if self._images is None:
-                store = ImageStore(self._store or default_root(self._environ), own_map())
+                store = ImageStore(self._store_root, own_map())
                 daemon = self._docker_endpoint()
                 self._images = ImageSources(store, self._mirror, daemon, environ=self._environ)
             return self._images

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -18,8 +20,12 @@ from typing import Any
 
 from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.client import Client
+from pytest_enclave.engine.embedded.inside.leftovers import Leftovers
 from pytest_enclave.engine.protocol import Leak
 from pytest_enclave.errors import EngineError
+
+ABANDONED = 2.0
+"""Seconds after which an ended enclave whose directory is still there has nobody left who removes it."""
 
 READY = 20.0
 """Seconds after which an enclave that is not ready is given up."""
@@ -40,16 +46,16 @@ class Enclosure:
     directory: str
     client: Client
     end: int | None
+    files: Sequence[str] = ()
+    error: str = ""
 
     @classmethod
     def join(cls, name: str, directory: str) -> Enclosure:
         """Take a lease on an enclave that another process, or this one, has made. Raises EngineError if it is gone."""
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.connect(f"{directory}/socket")
+            connection = _connect(directory)
         except OSError as error:
-            connection.close()
-            raise EngineError(f"there is no enclave {name} any more: {error.strerror}") from None
+            raise EngineError(f"there is no enclave {name} any more: {error.strerror or error}") from None
         enclosure = cls(name, directory, Client(connection, name), None)
         try:
             enclosure.client.wait_ready(READY)
@@ -71,6 +77,11 @@ class Enclosure:
         deadline = time.monotonic() + timeout
         told = self._ending(deadline)
         self.leave()
+        # A long one is for those who mend it, and was told in short before.
+        self.error = (told or {}).get("error", "") if "\n" not in (told or {}).get("error", "") else ""
+        if told is not None and "leaks" not in told:
+            # The supervisor was killed, and with it its enclave.
+            told["leaks"] = Leftovers(self.name, self.directory, self.files).remove()
         if told is None:
             reason = f"its processes have not ended within {timeout:g} s"
             return [Leak("enclave", self.name, reason, f"fuser -k {self.directory}/socket")]
@@ -80,9 +91,12 @@ class Enclosure:
         """What the supervisor tells at the end, None if it does not come in time."""
         if self.end is not None:
             told = _read_to_end(self.end, deadline)
-            return None if told is None else json.loads(told or b'{"leaks": []}')
+            return None if told is None else json.loads(told or b"{}")
         # Its directory is the last that goes.
+        patience = min(deadline, time.monotonic() + ABANDONED)
         while os.path.lexists(self.directory):
+            if time.monotonic() > patience and self.client.ended:
+                return {}
             if time.monotonic() > deadline:
                 return None
             time.sleep(0.002)
@@ -90,12 +104,17 @@ class Enclosure:
 
 
 class Launcher:
-    """The process that enclaves are forked from; started when first needed. Safe to use from several threads."""
+    """The process that enclaves are forked from; started when first needed, or before. Safe with several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Channel | None = None
+
+    def prepare(self) -> None:
+        """Start the process, and do not wait for it. What goes wrong is for `open` to tell."""
+        with suppress(OSError), self._lock:
+            self._started()
 
     def open(self, plan: dict[str, Any], origin: Sequence[int] = ()) -> Enclosure:
         """Make an enclave; for a fork, in its origin's user and mount namespaces. Raises EngineError."""
@@ -103,7 +122,13 @@ class Launcher:
         end, told = os.pipe()
         try:
             with self._lock:
-                self._started().send({**plan, "client": os.getpid()}, [theirs.fileno(), told, *origin])
+                message = {**plan, "client": os.getpid()}
+                try:
+                    self._started().send(message, [theirs.fileno(), told, *origin])
+                except ConnectionError:
+                    # The launcher was killed; another one will do as well.
+                    self._stop()
+                    self._started().send(message, [theirs.fileno(), told, *origin])
         except OSError as error:
             ours.close()
             os.close(end)
@@ -111,19 +136,24 @@ class Launcher:
         finally:
             theirs.close()
             os.close(told)
-        enclosure = Enclosure(plan["name"], plan["directory"], Client(ours, plan["name"]), end)
+        enclosure = Enclosure(plan["name"], plan["directory"], Client(ours, plan["name"]), end, plan["files"])
         try:
             enclosure.client.wait_ready(READY)
-        except BaseException:
+        except BaseException as error:
             enclosure.finish(READY)
+            if isinstance(error, EngineError) and enclosure.error:
+                raise EngineError(f"cannot make enclave {plan['name']}: {enclosure.error}") from None
             raise
         return enclosure
 
     def close(self) -> None:
         """End the process. Enclaves are not touched."""
         with self._lock:
-            control, self._control = self._control, None
-            process, self._process = self._process, None
+            self._stop()
+
+    def _stop(self) -> None:
+        control, self._control = self._control, None
+        process, self._process = self._process, None
         if control is not None:
             control.close()
         if process is not None:
@@ -132,6 +162,7 @@ class Launcher:
     def _started(self) -> Channel:
         if self._control is not None and self._process is not None and self._process.poll() is None:
             return self._control
+        self._stop()
         ours, theirs = socket.socketpair()
         with theirs:
             root = str(Path(__file__).parents[3])
@@ -147,6 +178,25 @@ class Launcher:
             )
         self._control = Channel(ours)
         return self._control
+
+
+def _connect(directory: str) -> socket.socket:
+    """A connection to an enclave of this user. Raises OSError."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # The path of a socket may have 107 bytes only.
+        place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            connection.connect(f"/proc/self/fd/{place}/socket")
+        finally:
+            os.close(place)
+        _, owner, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if owner != os.geteuid():
+            raise PermissionError(errno.EPERM, "what answers there is another user's", directory)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _read_to_end(descriptor: int, deadline: float) -> bytes | None:

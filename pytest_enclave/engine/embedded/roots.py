@@ -23,6 +23,8 @@ def start_spec(spec: ServiceSpec, find: Callable[[str], StoredImage | None]) -> 
         "name": spec.name,
         "memory": spec.max_memory * (1 << 20) if spec.max_memory else None,
         "cpu": spec.max_cpu,
+        "directories": [[key, path] for path, key in spec.directories.items()],
+        "seeding": True,
     }
     if spec.image == HOST_ROOT:
         return {

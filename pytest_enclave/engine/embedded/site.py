@@ -50,7 +50,7 @@ class EmbeddedSite:
         enclosure: Enclosure,
         http: HttpClient,
         prepare: Callable[[ServiceSpec], dict[str, Any]],
-        fork: Callable[[EnclaveId, Sequence[int], Sequence[Mapping[str, Any]]], EmbeddedSite],
+        fork: Callable[[EnclaveId, Frozen], EmbeddedSite],
     ) -> None:
         self._enclosure = enclosure
         self._client: Client = enclosure.client
@@ -160,16 +160,20 @@ class EmbeddedSite:
 
     def pause(self, seconds: float, watching: str | None = None) -> Exit | None:
         """Let time pass; return early, with the exit, as soon as the watched service ends."""
-        if watching is None:
-            self._client.wait_state(lambda: False, seconds)
-            return None
-        self._client.wait_state(lambda: self.exit_of(watching) is not None, seconds)
-        return self.exit_of(watching)
+        def over() -> bool:
+            return self._closed or (watching is not None and self.exit_of(watching) is not None)
+
+        try:
+            self._client.wait_state(over, seconds)
+        except EngineError:
+            if not self._closed:
+                raise
+        return None if watching is None else self.exit_of(watching)
 
     def freeze(self) -> None:
         """Make what is there now the point that forks start from (`Site.freeze`). Raises ServiceError."""
         answer, namespaces = self._client.submit({"do": "freeze"})[1].result()
-        frozen = Frozen(answer["services"], namespaces)
+        frozen = Frozen(answer.get("services", ()), namespaces, answer.get("files", ()), answer.get("directories", {}))
         if "error" in answer:
             frozen.release()
             raise ServiceError(f"a service did not start again after it was frozen: {answer['error']}")
@@ -181,7 +185,7 @@ class EmbeddedSite:
         """A new enclave that begins as this one was when it was frozen. Raises EngineError."""
         if self._frozen is None:
             raise EngineError(f"enclave {self._enclosure.name} has not been frozen")
-        return self._fork(enclave, self._frozen.namespaces, self._frozen.services)
+        return self._fork(enclave, self._frozen)
 
     def close(self) -> Sequence[Leak]:
         """End every process of the enclave, and so remove all it has; what could not be. May be called again."""
@@ -242,11 +246,20 @@ class EmbeddedSite:
 
 
 class Frozen:
-    """A point that forks start from: the services as they were, and the namespaces that have their files."""
+    """A point that forks start from: the services as they were, the namespaces that have their files, where on disk
+    these would be, and the layers of persistent directories by key."""
 
-    def __init__(self, services: Sequence[Mapping[str, Any]], namespaces: Sequence[int]) -> None:
+    def __init__(
+        self,
+        services: Sequence[Mapping[str, Any]],
+        namespaces: Sequence[int],
+        files: Sequence[str],
+        directories: Mapping[str, Sequence[str]],
+    ) -> None:
         self.services = services
         self.namespaces = namespaces
+        self.files = files
+        self.directories = directories
 
     def release(self) -> None:
         """Start no more forks from it."""

@@ -1,7 +1,8 @@
-"""The files of a simulated service: those its script gives it, and those of the artifacts mounted in it.
+"""The files of a simulated service: those its script gives it, and those of the directories mounted in it.
 
 A simulated service has no others: its image is a name only. Files of artifacts are read from the artifacts'
-directories at the time they are asked for.
+directories at the time they are asked for. Nothing ever writes to a persistent directory, so it has what the script
+gives to the first service at its path.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator, Mapping
+from copy import copy
 from pathlib import Path, PurePosixPath
 
 from pytest_enclave.engine.protocol import NotReached
@@ -17,12 +19,52 @@ CHUNK = 64 * 1024
 """The size of the pieces that a tar stream comes in, in bytes."""
 
 
-class Files:
-    """What a service can read: `scripted` is content by absolute path, `mounts` directories by mount path."""
+class Directories:
+    """The persistent directories of an enclave: the content of each one's files by relative path, by its key."""
 
-    def __init__(self, scripted: Mapping[str, bytes], mounts: Mapping[str, Path]) -> None:
+    def __init__(self, content: Mapping[str, Mapping[PurePosixPath, bytes]] | None = None) -> None:
+        self._content = dict(content or {})
+
+    def fill(self, key: str, content: Mapping[PurePosixPath, bytes]) -> None:
+        """Be what a service's image has there, unless there is something already."""
+        if not self._content.get(key):
+            self._content[key] = dict(content)
+
+    def content(self, key: str) -> Mapping[PurePosixPath, bytes]:
+        """The files of one."""
+        return self._content[key]
+
+    def copy(self) -> Directories:
+        """The same, for another enclave."""
+        return Directories(self._content)
+
+
+class Files:
+    """What a service can read: `scripted` is content by absolute path, `mounts` artifacts' directories by mount path.
+
+    `shared` has keys of persistent `directories` by mount path.
+    """
+
+    def __init__(
+        self,
+        scripted: Mapping[str, bytes],
+        mounts: Mapping[str, Path],
+        shared: Mapping[str, str],
+        directories: Directories,
+    ) -> None:
         self._scripted = {PurePosixPath(path): content for path, content in scripted.items()}
         self._mounts = {PurePosixPath(path): directory for path, directory in mounts.items()}
+        self._shared = {PurePosixPath(path): key for path, key in shared.items()}
+        self._directories = directories
+        for path, key in self._shared.items():
+            below = {known: self._scripted.pop(known) for known in [*self._scripted] if path in known.parents}
+            directories.fill(key, {known.relative_to(path): content for known, content in below.items()})
+
+    def within(self, directories: Directories) -> Files:
+        """The same files in another enclave."""
+        other = copy(self)
+        other._directories = directories
+        return other
 
     def content(self, path: str) -> bytes:
         """A file's content. Raises NotReached, in the words of `cat`, where there is no such file."""
@@ -52,9 +94,15 @@ class Files:
         content = stream.getvalue()
         return (content[start : start + CHUNK] for start in range(0, len(content), CHUNK))
 
-    def _tree(self) -> dict[PurePosixPath, bytes | Path]:
-        """Every path there is: its content, or the artifact's file or directory. What is scripted wins."""
-        tree: dict[PurePosixPath, bytes | Path] = {}
+    def _tree(self) -> dict[PurePosixPath, bytes | Path | None]:
+        """Every path there is: its content, the artifact's file or directory, or None for a persistent directory.
+
+        What is scripted wins.
+        """
+        tree: dict[PurePosixPath, bytes | Path | None] = {}
+        for path, key in self._shared.items():
+            tree[path] = None
+            tree.update((path / name, content) for name, content in self._directories.content(key).items())
         for mount, directory in sorted(self._mounts.items()):
             root = directory.resolve()
             tree[mount] = root
@@ -67,7 +115,12 @@ def _inside(root: Path) -> Iterator[Path]:
     return (path for path in root.rglob("*") if path.resolve().is_relative_to(root))
 
 
-def _add(archive: tarfile.TarFile, name: str, source: bytes | Path) -> None:
+def _add(archive: tarfile.TarFile, name: str, source: bytes | Path | None) -> None:
+    if source is None:
+        member = tarfile.TarInfo(name)
+        member.type, member.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(member)
+        return
     if isinstance(source, bytes):
         member = tarfile.TarInfo(name)
         member.size = len(source)

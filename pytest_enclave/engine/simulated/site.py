@@ -26,7 +26,7 @@ from pytest_enclave.engine.protocol import (
     ServiceSpec,
 )
 from pytest_enclave.engine.simulated.clock import EPOCH, VirtualClock
-from pytest_enclave.engine.simulated.files import Files
+from pytest_enclave.engine.simulated.files import Directories, Files
 from pytest_enclave.engine.simulated.process import Process
 from pytest_enclave.engine.simulated.rules import ExecRule, RequestRule
 from pytest_enclave.engine.simulated.script import Script
@@ -55,12 +55,13 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """What forks begin with: addresses, processes and files by service, who ran, and how often each rule answered."""
+    """What forks begin with: addresses, processes and files by service, who ran, how often each rule answered, and the rest."""
 
     addresses: Mapping[str, Address]
     processes: Mapping[str, Process]
     running: frozenset[str]
     files: Mapping[str, Files]
+    directories: Directories
     answered: Counter[ExecRule | RequestRule]
 
 
@@ -83,6 +84,7 @@ class SimulatedSite:
         self._addresses: dict[str, Address] = {}
         self._processes: dict[str, Process] = {}
         self._files: dict[str, Files] = {}
+        self._directories = Directories()
         self._answered: Counter[ExecRule | RequestRule] = Counter()
         self._leaks = script.leaks
 
@@ -246,6 +248,7 @@ class SimulatedSite:
                 dict(self._processes),
                 frozenset(running),
                 dict(self._files),
+                self._directories.copy(),
                 Counter(self._answered),
             )
 
@@ -261,7 +264,8 @@ class SimulatedSite:
             name: replace(process, began=now) if name in frozen.running else process
             for name, process in frozen.processes.items()
         }
-        fork._files = dict(frozen.files)
+        fork._directories = frozen.directories.copy()
+        fork._files = {name: files.within(fork._directories) for name, files in frozen.files.items()}
         fork._answered = Counter(frozen.answered)
         self._know(fork)
         return fork
@@ -288,7 +292,8 @@ class SimulatedSite:
             return ServiceError(f"there is no files artifact `{unknown[0]}`", service=spec.name)
         mounts = {path: artifacts[artifact] for path, artifact in spec.files.items()}
         with self._lock:
-            self._files[spec.name] = Files(self._script.behaviour_of(spec.name).files, mounts)
+            scripted = self._script.behaviour_of(spec.name).files
+            self._files[spec.name] = Files(scripted, mounts, spec.directories, self._directories)
         return self._run(spec)
 
     def _start_again(self, process: Process) -> None:

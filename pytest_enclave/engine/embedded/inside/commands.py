@@ -38,6 +38,7 @@ def become_command(
         os.dup2(null, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        output = 2
         syscalls.close_others()
         execute({**spec, "argv": argv}, rights, user)
     except ProgramError as error:

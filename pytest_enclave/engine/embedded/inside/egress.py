@@ -34,27 +34,44 @@ class Egress:
         self._servers: list[Any] | None = plan["servers"] if plan else None
         self._nat = Nat()
         self._program: user_network.UserNetwork | None = None
+        self._leaks: list[dict[str, str]] | None = None
         self._supervisor: socket.socket | None = None
         self.init: socket.socket | None = None
         if plan:
             self._supervisor, self.init = socket.socketpair()
 
-    def serve(self, member: int) -> None:
-        """Wait until init is there; make the way out of the namespaces of a process, and tell."""
+    def begin(self) -> int | None:
+        """Where init is heard, after it was forked; None if it has nothing to say."""
         if self._supervisor is None or self.init is None:
-            return
+            return None
         self.init.close()
-        with self._supervisor:
-            if self._supervisor.recv(1):
-                # Init may have ended.
-                with suppress(OSError):
-                    Channel(self._supervisor).send(self._make(member))
+        return self._supervisor.fileno()
 
-    def remove(self) -> list[dict[str, str]]:
-        """Remove what is left of it; what could not be removed, each as kind, name, reason, command."""
-        if self._program is not None:
-            self._program.stop()
-        return self._nat.remove()
+    def turn(self, member: int) -> bool:
+        """Hear init: make the way out of the namespaces of a process, and tell; after the end of init, close it.
+
+        False when there is no more to hear.
+        """
+        if self._supervisor is not None and self._supervisor.recv(1):
+            # Init may have ended.
+            with suppress(OSError):
+                Channel(self._supervisor).send(self._make(member))
+            return True
+        # The kernel is busy ending what init had, so nobody waits longer for this.
+        self.close()
+        return False
+
+    def close(self) -> list[dict[str, str]]:
+        """Remove what would stay; what could not be removed, each as kind, name, reason, command."""
+        if self._leaks is None:
+            if self._program is not None:
+                self._program.stop()
+            self._leaks = self._nat.close()
+        return self._leaks
+
+    def remove(self) -> None:
+        """Remove the rest, which nobody has to wait for."""
+        self._nat.remove()
 
     def _make(self, member: int) -> dict[str, Any]:
         reasons = []
@@ -113,8 +130,8 @@ class WayOut:
 
     def _hear(self, channel: Channel) -> None:
         received = channel.receive()
+        # It stays open: its end is how the supervisor knows of ours.
         self._loop.forget(channel.fileno())
-        channel.close()
         self._outcome = received[0] if received else {"by": None, "reason": "the supervisor is gone", "servers": []}
         if self._outcome["servers"]:
             self._names.send({"do": "upstream", "servers": self._outcome["servers"]})

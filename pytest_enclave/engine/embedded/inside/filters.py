@@ -10,6 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 from pytest_enclave.linux.netfilter import (
     ACCEPT,
@@ -34,37 +35,45 @@ _OURS = re.compile(rb"(enclave-\d+)\0")
 
 
 def let_pass(link: str) -> None:
-    """Add rules for a link to all filters. Raises OSError."""
+    """Add rules for a link to all filters, in place of those of links that are gone. Raises OSError."""
     rules = [[coming_from(link), ACCEPT], [going_to(link), ACCEPT]]
     with Netfilter() as netfilter:
+        _sweep(netfilter, _links())
         for chain in _filters(netfilter):
             try:
                 netfilter.insert(chain, rules)
             except PermissionError:
                 # It belongs to a program that lets nobody else change it.
                 continue
-    if _legacy_rules():
+    if lines := _legacy_rules():
+        _sweep_legacy(lines, _links())
         for side in ("-i", "-o"):
             _legacy("-I", "FORWARD", side, link, "-j", "ACCEPT")
 
 
-def sweep() -> None:
-    """Remove the rules of links that are gone. Raises OSError."""
-    links = {name for _, name in socket.if_nameindex()}
+def stop(link: str) -> None:
+    """Remove the rules of a link that is about to go. Raises OSError."""
+    links = _links() - {link}
     with Netfilter() as netfilter:
-        for rule in _without_link(netfilter, links):
-            try:
-                netfilter.delete([rule])
-            except FileNotFoundError:
-                # Another enclave's supervisor was faster.
-                continue
-        for table in {chain.table for chain in netfilter.chains() if _is_ours(chain) and chain.table not in links}:
-            # Left by a supervisor that was killed, where the kernel does not tie tables to processes.
-            try:
-                netfilter.delete_table(table)
-            except (FileNotFoundError, PermissionError):
-                continue
-    for line in _legacy_rules():
+        _sweep(netfilter, links)
+    _sweep_legacy(_legacy_rules(), links)
+
+
+def _links() -> set[str]:
+    return {name for _, name in socket.if_nameindex()}
+
+
+def _sweep(netfilter: Netfilter, links: set[str]) -> None:
+    if rules := list(_without_link(netfilter, links)):
+        _delete(netfilter, rules)
+    for table in {chain.table for chain in netfilter.chains() if _is_ours(chain) and chain.table not in links}:
+        # Left by a supervisor that was killed, where the kernel does not tie tables to processes.
+        with suppress(FileNotFoundError, PermissionError):
+            netfilter.delete_table(table)
+
+
+def _sweep_legacy(lines: list[list[str]], links: set[str]) -> None:
+    for line in lines:
         if any(word.startswith(PREFIX) and word not in links for word in line):
             try:
                 _legacy("-D", *line[1:])
@@ -72,6 +81,17 @@ def sweep() -> None:
                 # Unless another was faster.
                 if line in _legacy_rules():
                     raise
+
+
+def _delete(netfilter: Netfilter, rules: list[Rule]) -> None:
+    try:
+        # The kernel waits for packets under way, once for all of them.
+        netfilter.delete(rules)
+    except FileNotFoundError:
+        # Another enclave's supervisor was faster with one.
+        for rule in rules:
+            with suppress(FileNotFoundError):
+                netfilter.delete([rule])
 
 
 def _filters(netfilter: Netfilter) -> Iterator[Chain]:

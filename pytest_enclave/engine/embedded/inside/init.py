@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import resource
 import socket
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +19,7 @@ from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.inside import logs, names, relay
 from pytest_enclave.engine.embedded.inside.body import BRIDGE, GATEWAY, NAMES_ADDRESS, PREFIX, Rights
 from pytest_enclave.engine.embedded.inside.egress import WayOut
+from pytest_enclave.engine.embedded.inside.leftovers import use_files
 from pytest_enclave.engine.embedded.inside.limits import Limits, seen_from_inside
 from pytest_enclave.engine.embedded.inside.loop import Loop
 from pytest_enclave.engine.embedded.inside.requests import Requests
@@ -36,9 +38,18 @@ CGROUPS = f"{STORAGE}/cgroup"
 
 MOST_SERVICES = (1 << 16) - 3
 
+PATIENCE = 5
+"""Seconds. A client that does not listen for as long is given up: the others wait meanwhile."""
+
+BREATH = 0.1
+"""Seconds until clients are let in again, where there were no descriptors for one."""
+
 
 class Init:
-    """An enclave. `plan` has its `name`, `directory`, and `storage` (`tmpfs`, `disk`, or None to choose)."""
+    """An enclave. `plan` has its `name`, `directory`, and `storage` (`tmpfs`, `disk`, or None to choose).
+
+    A fork's also has what it has `inherited`: the layers of persistent directories, by key.
+    """
 
     def __init__(
         self,
@@ -58,18 +69,19 @@ class Init:
         self._gone: set[str] = set()
         self._limits = Limits(plan["name"], seen_from_inside(plan["cgroups"], MACHINE_CGROUPS, CGROUPS))
         self._clients: dict[int, Channel] = {}
-        if not forked:
-            _mount_storage(plan)
+        _mount_storage(plan, forked)
         self._place = Storage(f"{STORAGE}/{plan['name']}")
         os.makedirs(f"{self._place.path}/services", exist_ok=True)
         os.makedirs(f"{self._place.path}/logs", exist_ok=True)
         self._place.prepare()
+        self.directories = self._place.directories
+        self.directories.inherit(plan.get("inherited", {}))
         _write_over(self._place.resolver, f"nameserver {NAMES_ADDRESS}\noptions ndots:0\n")
         _make_bridge()
         self._listener = listener
-        self.keeper = self._fork_part(logs.serve)
-        self.relay = self._fork_part(relay.serve)
-        self.names = self._fork_part(names.serve)
+        self.keeper = self._fork_part(logs.serve, "keeper of logs")
+        self.relay = self._fork_part(relay.serve, "relay")
+        self.names = self._fork_part(names.serve, "server of names")
         self.egress = WayOut(egress, self.loop, self.names)
         self._requests = Requests(self)
         self.loop.watch(listener.fileno(), self._accept)
@@ -109,11 +121,14 @@ class Init:
     def forget(self, name: str) -> None:
         """Nobody finds the service by its name any more. Its address stays its own, should it come again."""
         self._gone.add(name)
-        self.relay.send({"do": "drop_service", "prefix": f"{name}:"})
+        _say(self.relay, {"do": "drop_service", "prefix": f"{name}:"})
         self._tell_names()
 
-    def end(self) -> None:
-        """Let everything of the enclave end."""
+    def end(self, reason: str = "") -> None:
+        """Let everything of the enclave end; its clients are told why, if it is not at their wish."""
+        if reason:
+            for client in list(self._clients):
+                self.send(client, {"event": "ended", "reason": reason})
         self.loop.stop()
 
     def _changed(self, service: Service) -> None:
@@ -131,15 +146,17 @@ class Init:
 
     def _tell_names(self) -> None:
         table = {service.name: service.address for service in self.services.values() if service.name not in self._gone}
-        self.names.send({"do": "names", "names": table})
-        _write_over(self._place.hosts, names.hosts_text(table))
+        _say(self.names, {"do": "names", "names": table})
+        # Where there is no room, names are still answered for.
+        with suppress(OSError):
+            _write_over(self._place.hosts, names.hosts_text(table))
 
     def _serve_names(self, service: Service, sockets: list[int]) -> None:
-        self.names.send({"do": "serve", "key": service.name}, sockets)
+        _say(self.names, {"do": "serve", "key": service.name}, sockets)
         for descriptor in sockets:
             os.close(descriptor)
 
-    def _fork_part(self, serve: Callable[[Channel], None]) -> Channel:
+    def _fork_part(self, serve: Callable[[Channel], None], what: str) -> Channel:
         ours, theirs = socket.socketpair()
         process = os.fork()
         if process == 0:
@@ -152,14 +169,21 @@ class Init:
                 os._exit(code)
         theirs.close()
         # Without one of its parts there is no enclave.
-        self.loop.when_ended(process, lambda _: self.end())
+        self.loop.when_ended(process, lambda status: self.end(f"its {what} {_how_ended(status)}"))
         return Channel(ours)
 
     def _accept(self) -> None:
-        connection, _ = self._listener.accept()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            # There are no descriptors left; services that end give some back.
+            self.loop.forget(self._listener.fileno())
+            self.loop.after(BREATH, lambda: self.loop.watch(self._listener.fileno(), self._accept))
+            return
         self._welcome(connection)
 
     def _welcome(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0))
         client = connection.fileno()
         channel = self._clients[client] = Channel(connection)
         self.loop.watch(client, lambda: self._hear(client, channel))
@@ -183,6 +207,17 @@ class Init:
             self.end()
 
 
+def _say(part: Channel, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+    """Tell one of the enclave's processes. If it is gone, its end will soon be noticed."""
+    with suppress(ConnectionError):
+        part.send(message, descriptors)
+
+
+def _how_ended(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"was killed by signal {-code}" if code < 0 else f"has ended with exit code {code}"
+
+
 def _state_of(service: Service) -> dict[str, Any]:
     return {"event": "state", "service": service.name, **service.state()}
 
@@ -193,17 +228,29 @@ def _use_all_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _mount_storage(plan: dict[str, Any]) -> None:
-    """In memory, unless it is to be on disk, or this kernel has no user attributes on tmpfs."""
-    groups = os.open(MACHINE_CGROUPS, os.O_PATH) if os.path.isdir(MACHINE_CGROUPS) else -1
+def _mount_storage(plan: dict[str, Any], forked: bool) -> None:
+    """In memory, unless it is to be on disk, or this kernel has no user attributes on tmpfs.
+
+    A fork mounts its own in the storage of its origin: what it writes goes with it.
+    """
+    target = STORAGE
+    groups = -1
+    if forked:
+        target = f"{STORAGE}/{plan['name']}"
+        os.mkdir(target)
+    elif os.path.isdir(MACHINE_CGROUPS):
+        groups = os.open(MACHINE_CGROUPS, os.O_PATH)
     if plan["storage"] != "disk":
-        mounts.tmpfs(STORAGE, "mode=755")
-        if plan["storage"] is None and not mounts.tmpfs_has_user_xattrs(STORAGE):
-            syscalls.umount(STORAGE)
+        mounts.tmpfs(target, "mode=755")
+        if plan["storage"] is None and not mounts.tmpfs_has_user_xattrs(target):
+            syscalls.umount(target)
             plan["storage"] = "disk"
     if plan["storage"] == "disk":
-        os.mkdir(f"{plan['directory']}/files")
-        mounts.bind(f"{plan['directory']}/files", STORAGE)
+        use_files(plan["files"])
+        os.chmod(plan["files"][-1], 0o755)
+        mounts.bind(plan["files"][-1], target)
+    if forked:
+        return
     os.mkdir(CGROUPS)
     if groups >= 0:
         mounts.bind(f"/proc/self/fd/{groups}", CGROUPS, recursive=True)

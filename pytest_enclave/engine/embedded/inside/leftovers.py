@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-from contextlib import suppress
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from pytest_enclave.linux import identity
 from pytest_enclave.linux.cgroups import Cgroups
+
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pytest_enclave.engine.embedded.inside.trees import remove_tree
+remove_tree(sys.argv[2])
+"""
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Leftovers:
-    """An enclave's directory on the machine (its socket, and files kept on disk), and its control groups."""
+    """An enclave's directory on the machine (its socket), its control groups, and its files where they are on disk.
 
-    def __init__(self, enclave: str, directory: str) -> None:
+    `files` are directories: those of the enclaves that it is a fork of, and its own. Every enclave holds a lock on each
+    of them as long as it lives; so the last one that ends removes it.
+    """
+
+    def __init__(self, enclave: str, directory: str, files: Sequence[str]) -> None:
         self._enclave = enclave
         self._directory = directory
+        self._files = files
         self._cgroups = Cgroups.find()
 
     @property
@@ -26,7 +44,7 @@ class Leftovers:
 
     def remove(self) -> list[dict[str, str]]:
         """Remove all of it; what could not be removed, each as kind, name, reason, command."""
-        return [*self._remove_cgroups(), *self._remove_directory()]
+        return [*self._remove_cgroups(), *self._remove_files(), *self._remove_directory()]
 
     def _remove_cgroups(self) -> list[dict[str, str]]:
         if self._cgroups is None:
@@ -39,6 +57,19 @@ class Leftovers:
             return [{"kind": "cgroup", "name": self._enclave, "reason": str(error), "command": command}]
         return []
 
+    def _remove_files(self) -> list[dict[str, str]]:
+        """Whoever was killed with all of its enclave may have left some too."""
+        parents = dict.fromkeys(os.path.dirname(path) for path in self._files)
+        leaks: list[dict[str, str]] = []
+        for parent in parents:
+            with suppress(FileNotFoundError), locked(parent):
+                for name in os.listdir(parent):
+                    leaks += _remove_unused(f"{parent}/{name}")
+            # It goes with the last one.
+            with suppress(OSError):
+                os.rmdir(parent)
+        return leaks
+
     def _remove_directory(self) -> list[dict[str, str]]:
         problems: list[str] = []
         shutil.rmtree(self._directory, onerror=lambda _, path, info: problems.append(f"{path}: {info[1]}"))
@@ -50,3 +81,67 @@ class Leftovers:
         with suppress(OSError):
             os.rmdir(os.path.dirname(self._directory))
         return []
+
+
+def use_files(files: Sequence[str]) -> None:
+    """Make the last directory if it is not there, and keep all from being removed as long as this process lives.
+
+    To be called by init, whose end is that of the enclave. Raises OSError.
+    """
+    *others, own = files
+    parent = os.path.dirname(own)
+    while True:
+        os.makedirs(parent, mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError), locked(parent):
+            os.mkdir(own, mode=0o700)
+            _hold(own)
+            break
+    for path in others:
+        with suppress(FileNotFoundError):
+            _hold(path)
+
+
+@contextmanager
+def locked(directory: str) -> Iterator[None]:
+    """Be the only one that makes or removes files of enclaves there. Raises OSError."""
+    descriptor = os.open(directory, _DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _hold(path: str) -> None:
+    # Never closed: the lock is as old as the enclave gets.
+    fcntl.flock(os.open(path, _DIRECTORY), fcntl.LOCK_SH)
+
+
+def _remove_unused(path: str) -> list[dict[str, str]]:
+    try:
+        descriptor = os.open(path, _DIRECTORY)
+    except OSError:
+        return []
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove_mapped(path)
+    except BlockingIOError:
+        return []
+    except OSError as error:
+        command = f"unshare --map-auto --map-root-user rm -rf {path}"
+        return [{"kind": "directory", "name": path, "reason": str(error), "command": command}]
+    finally:
+        os.close(descriptor)
+    return []
+
+
+def _remove_mapped(path: str) -> None:
+    """As whoever services could be: their files have owners that are not ours. Raises OSError."""
+    import subprocess
+
+    package = __file__.removesuffix("/pytest_enclave/engine/embedded/inside/leftovers.py")
+    command = [sys.executable, "-I", "-S", "-c", PROGRAM, package, path]
+    done = identity.run_mapped(identity.own_map(), command, subprocess.DEVNULL, subprocess.DEVNULL, subprocess.PIPE)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise OSError(said[0] if said else f"removing ended with {done.returncode}")

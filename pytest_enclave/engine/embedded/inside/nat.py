@@ -63,26 +63,30 @@ class Nat:
     def open(self, address: str) -> None:
         """Let packets pass, from the enclave's address on the link. Raises OSError."""
         forwarding.switch_on()
-        filters.sweep()
         self._rules = Netfilter()
         self._rules.table(self._link, list(_rules(self._link, address)), ours=True)
         filters.let_pass(self._link)
 
-    def remove(self) -> list[dict[str, str]]:
-        """Remove all of it, whatever there is; what could not be removed, each as kind, name, reason, command."""
+    def close(self) -> list[dict[str, str]]:
+        """Take out of the machine's own chains what would stay there; what could not be, each with its command."""
         if not self._link:
             return []
-        with Netlink() as links, suppress(OSError):
-            links.delete(self._link)
-        if self._rules is not None:
-            self._rules.close()
-        forwarding.switch_off()
         try:
-            filters.sweep()
+            filters.stop(self._link)
         except OSError as error:
             command = f"nft -a list ruleset | grep {self._link}"
             return [{"kind": "rules", "name": self._link, "reason": str(error), "command": command}]
         return []
+
+    def remove(self) -> None:
+        """Remove what goes without us too, only later: the link and the table. The kernel takes its time for it."""
+        if not self._link:
+            return
+        with Netlink() as links, suppress(OSError):
+            links.delete(self._link)
+        forwarding.switch_off()
+        if self._rules is not None:
+            self._rules.close()
 
     def _make_link(self, links: Netlink, namespace: int) -> int:
         first = int.from_bytes(os.urandom(2), "big")

@@ -27,6 +27,9 @@ FREEZE_GRACE = 20.0
 CONNECT_TIME = 1.0
 """Seconds after which a connection that is neither accepted nor refused counts as refused."""
 
+CHANGES = ("start", "act", "adopt", "freeze")
+"""Requests that start or end services. While these are frozen, they have to wait."""
+
 Answer = Callable[[dict[str, Any]], None]
 
 
@@ -39,10 +42,16 @@ class Requests:
         self._commands: dict[tuple[int, int], int] = {}
         self._relays: dict[str, list[Any]] = {}
         self._flushing: dict[str, list[Callable[[], None]]] = {}
+        self._freezing = False
+        self._postponed: list[tuple[int, dict[str, Any]]] = []
         self._loop.watch(init.keeper.fileno(), self._hear_keeper)
 
     def answer(self, client: int, message: dict[str, Any], descriptors: list[int]) -> None:
         """Do what a message asks for. Its descriptors are closed in the end."""
+        if self._freezing and message["do"] in CHANGES:
+            # They have no descriptors.
+            self._postponed.append((client, message))
+            return
         number = message.get("id")
 
         def tell(reply: dict[str, Any], *passed: int) -> None:
@@ -51,8 +60,11 @@ class Requests:
         try:
             handler = getattr(self, f"_do_{message['do']}")
             handler(client, message, descriptors, tell)
-        except OSError as error:
-            tell({"error": str(error), "kind": "system"})
+        except ConnectionError:
+            # One of the enclave's processes is gone, and so will be the enclave.
+            pass
+        except Exception as error:
+            tell({"error": str(error) or type(error).__name__, "kind": "system"})
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -63,47 +75,52 @@ class Requests:
     def _do_observe(self, _client: int, _message: dict[str, Any], _: list[int], tell: Answer) -> None:
         tell({"services": {name: service.state() for name, service in self._init.services.items()}})
 
-    def _do_start(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
+    def _do_start(self, client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
         """Start a service from a spec, in place of what has its name."""
         spec = message["spec"]
         service = self._init.service(spec["name"])
         if service.status == "starting":
             tell({"error": "it is being started already", "kind": "start"})
-            return
-
-        def replaced() -> None:
-            service.discard()
-            self._start(service, spec, tell)
-
-        if service.status == "absent":
-            self._start(service, spec, tell)
+        elif service.alive:
+            # Another one may replace it too, and be faster.
+            service.kill(lambda: self._do_start(client, message, [], tell))
         else:
-            service.kill(replaced)
+            if service.status != "absent":
+                service.discard()
+            self._start(service, spec, tell)
 
     def _start(self, service: Service, spec: dict[str, Any], tell: Answer) -> None:
-        reader, writer = os.pipe()
         try:
-            self._follow(service, reader)
-        finally:
-            os.close(reader)
+            writer = self._follow(service)
+        except OSError as error:
+            tell({"error": str(error), "kind": "system"})
+            return
         service.start(spec, writer, tell)
 
-    def _follow(self, service: Service, reader: int) -> None:
+    def _follow(self, service: Service) -> int:
+        """A descriptor to write to what is to be in the service's log."""
         directory = self._init.log_directory(service)
         os.makedirs(directory, exist_ok=True)
         place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            self._init.keeper.send({"do": "follow", "key": service.name}, [reader, place])
+            reader, writer = os.pipe()
+            # If the keeper is gone, init will soon know.
+            with suppress(ConnectionError):
+                self._init.keeper.send({"do": "follow", "key": service.name}, [reader, place])
+            os.close(reader)
         finally:
             os.close(place)
+        return writer
 
-    def _do_act(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
+    def _do_act(self, client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
         service = self._init.services.get(message["name"])
         action = message["action"]
         if service is None or service.status == "absent":
             tell({} if action == "remove" else {"error": "there is none", "kind": "absent"})
+        elif action == "remove" and service.alive:
+            service.kill(lambda: self._do_act(client, message, [], tell))
         elif action == "remove":
-            service.kill(lambda: self._remove(service, tell))
+            self._remove(service, tell)
         elif action == "kill":
             service.kill(lambda: tell({}))
         elif action == "stop":
@@ -125,8 +142,9 @@ class Requests:
         for key in [key for key in self._relays if key.startswith(f"{service.name}:")]:
             del self._relays[key]
         directory = self._init.log_directory(service)
-        for entry in os.listdir(directory):
-            os.unlink(f"{directory}/{entry}")
+        with suppress(OSError):
+            for entry in os.listdir(directory):
+                os.unlink(f"{directory}/{entry}")
         tell({})
 
     def _do_exec(self, client: int, message: dict[str, Any], descriptors: list[int], tell: Answer) -> None:
@@ -134,7 +152,9 @@ class Requests:
         service = self._running(message["name"])
         child = self._fork_into(service)
         if child == 0:
-            become_command(service.spec, self._init.rights, service.namespaces, message["argv"], service.user, descriptors[0])
+            become_command(
+                service.spec, self._init.rights, service.namespaces, message["argv"], service.user, descriptors[0]
+            )
         key = client, message["id"]
         self._commands[key] = child
 
@@ -201,7 +221,11 @@ class Requests:
             return
 
         def flushed() -> None:
-            place = os.open(self._init.log_directory(service), os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                place = os.open(self._init.log_directory(service), os.O_RDONLY | os.O_DIRECTORY)
+            except OSError as error:
+                tell({"error": str(error), "kind": "system"})
+                return
             try:
                 tell({}, place)
             finally:
@@ -211,10 +235,13 @@ class Requests:
         self._init.keeper.send({"do": "flush", "key": service.name})
 
     def _hear_keeper(self) -> None:
-        for message, _ in self._init.keeper.arrived():
-            if message["event"] == "flushed":
-                for flushed in self._flushing.pop(message["key"], []):
-                    flushed()
+        try:
+            for message, _ in self._init.keeper.arrived():
+                if message["event"] == "flushed":
+                    for flushed in self._flushing.pop(message["key"], []):
+                        flushed()
+        except EOFError:
+            self._loop.forget(self._init.keeper.fileno())
 
     def _do_accepts(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
         """Whether something accepts connections on a port."""
@@ -255,46 +282,63 @@ class Requests:
     def _do_freeze(self, _client: int, _message: dict[str, Any], _: list[int], tell: Callable[..., None]) -> None:
         """Stop what runs, make what it has written a layer, and let it go on from there.
 
-        Answers with what a fork needs: the services as they are, and this enclave's user and mount namespaces.
+        Answers with what a fork needs: the services and persistent directories as they are, and this enclave's user and
+        mount namespaces.
         """
         services = [service for service in self._init.services.values() if service.status != "absent"]
         waiting = [service for service in services if service.alive]
-        outcomes: list[dict[str, Any]] = []
         pending = len(waiting)
-
-        def frozen() -> None:
-            told = []
-            for service in services:
-                status = "running" if service in waiting else service.status
-                state = {"number": service.number, "status": status, "exit": service.exit}
-                told.append({**state, "spec": service.freeze()})
-            spaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in ("user", "mnt")]
-
-            def started(outcome: dict[str, Any]) -> None:
-                outcomes.append(outcome)
-                if len(outcomes) < len(waiting):
-                    return
-                error = next((each for each in outcomes if each), {})
-                tell({**error, "services": told}, *spaces)
-                for descriptor in spaces:
-                    os.close(descriptor)
-
-            for service in waiting:
-                self._start(service, service.spec, started)
-            if not waiting:
-                outcomes.append({})
-                tell({"services": told}, *spaces)
+        error: dict[str, Any] = {}
+        told: list[dict[str, Any]] = []
+        directories: dict[str, list[str]] = {}
+        # Until all of them go on, nobody else starts or ends one.
+        self._freezing = True
 
         def stopped() -> None:
             nonlocal pending
             pending -= 1
+            if pending > 0:
+                return
+            pending = len(waiting)
+            try:
+                for service in services:
+                    status = "running" if service in waiting else service.status
+                    state = {"number": service.number, "status": status, "exit": service.exit}
+                    told.append({**state, "spec": service.freeze()})
+                directories.update(self._init.directories.freeze())
+            except OSError as failure:
+                error.update({"error": str(failure), "kind": "system"})
+            for service in waiting:
+                self._start(service, service.spec, started)
+            if not waiting:
+                finish()
+
+        def started(outcome: dict[str, Any]) -> None:
+            nonlocal pending
+            pending -= 1
+            error.update(outcome)
             if pending == 0:
-                frozen()
+                finish()
+
+        def finish() -> None:
+            self._freezing = False
+            try:
+                spaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in ("user", "mnt")]
+            except OSError as failure:
+                tell({"error": str(failure), "kind": "system"})
+            else:
+                files = self._init.plan["files"]
+                tell({**error, "services": told, "directories": directories, "files": files}, *spaces)
+                for descriptor in spaces:
+                    os.close(descriptor)
+            postponed, self._postponed = self._postponed, []
+            for client, message in postponed:
+                self.answer(client, message, [])
 
         for service in waiting:
             service.stop(FREEZE_GRACE, stopped)
         if not waiting:
-            frozen()
+            stopped()
 
     def _do_adopt(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
         """In a fork: a service as its origin had it."""

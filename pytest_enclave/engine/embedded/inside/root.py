@@ -13,6 +13,7 @@ import stat
 from contextlib import suppress
 from typing import Any
 
+from pytest_enclave.engine.embedded.inside.directories import Directories, fill_from_image
 from pytest_enclave.linux import mounts, syscalls
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -56,6 +57,7 @@ class Storage:
         self.hosts = f"{path}/hosts"
         self.resolver = f"{path}/resolv.conf"
         self.empty = f"{path}/empty"
+        self.directories = Directories(f"{path}/persistent")
 
     def prepare(self) -> None:
         """Make what is not there yet. A fork finds its origin's."""
@@ -76,17 +78,22 @@ def enter_root(storage: Storage, upper: str, spec: dict[str, Any]) -> None:
     else:
         _overlay(spec["lowers"], upper, storage.root)
     outside = os.open("/", os.O_PATH | os.O_DIRECTORY)
-    sources = _open_sources(storage, spec)
+    kinds = (("artifacts", True), ("places", False))
+    mounted = sorted((path, source, read_only) for kind, read_only in kinds for source, path in spec[kind])
+    sources = _open_sources(storage, [source for _, source, _ in mounted])
     os.chroot(storage.root)
     os.chdir("/")
     root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    for number, (path, _, read_only) in enumerate(mounted):
+        if spec["seeding"] and not read_only:
+            fill_from_image(root, path, sources[f"mount {number}"])
     _mount_system(root, sources)
     for path in spec["volumes"]:
         # What an image has there instead is its own affair.
         with suppress(NotADirectoryError):
             os.close(_directory(root, path))
-    for number, (_, path) in enumerate(spec["artifacts"]):
-        _bind(root, sources[f"artifact {number}"], path, _directory(root, path))
+    for number, (path, _, read_only) in enumerate(mounted):
+        _bind(root, sources[f"mount {number}"], path, _directory(root, path), read_only)
     for name, path in (("hosts", "/etc/hosts"), ("resolver", "/etc/resolv.conf")):
         _bind(root, sources[name], path, _file(root, path))
     for descriptor in (root, *sources.values()):
@@ -110,7 +117,8 @@ def _overlay_host(storage: Storage, upper: str, layers: list[str]) -> None:
     """The machine's own programs and settings, each directory an overlay: one of all of / is refused, for what is
     mounted below it may not be uncovered. `layers` are what earlier starts wrote."""
     root = storage.root
-    _overlay([storage.empty, *(f"{layer}/top/upper" for layer in layers)], f"{upper}/top", root)
+    written = [f"{layer}/top/upper" for layer in layers]
+    _overlay([storage.empty, *filter(os.path.isdir, written)], f"{upper}/top", root)
     for name in HOST_DIRECTORIES:
         if not os.path.lexists(f"/{name}"):
             continue
@@ -119,7 +127,8 @@ def _overlay_host(storage: Storage, upper: str, layers: list[str]) -> None:
                 os.symlink(os.readlink(f"/{name}"), f"{root}/{name}")
             continue
         os.makedirs(f"{root}/{name}", exist_ok=True)
-        _overlay([f"/{name}", *(f"{layer}/{name}/upper" for layer in layers)], f"{upper}/{name}", f"{root}/{name}")
+        written = [f"{layer}/{name}/upper" for layer in layers]
+        _overlay([f"/{name}", *filter(os.path.isdir, written)], f"{upper}/{name}", f"{root}/{name}")
     for name in HOST_SKELETON:
         os.makedirs(f"{root}/{name}", exist_ok=True)
     for name in VAR_SKELETON:
@@ -130,10 +139,10 @@ def _overlay_host(storage: Storage, upper: str, layers: list[str]) -> None:
         os.symlink("/run", f"{root}/var/run")
 
 
-def _open_sources(storage: Storage, spec: dict[str, Any]) -> dict[str, int]:
+def _open_sources(storage: Storage, mounted: list[str]) -> dict[str, int]:
     paths = {"hosts": storage.hosts, "resolver": storage.resolver, "empty": storage.empty}
     paths.update({name: f"/dev/{name}" for name in DEVICES})
-    paths.update({f"artifact {number}": source for number, (source, _) in enumerate(spec["artifacts"])})
+    paths.update({f"mount {number}": source for number, source in enumerate(mounted)})
     return {name: os.open(path, os.O_PATH) for name, path in paths.items()}
 
 
@@ -177,10 +186,12 @@ def _by_descriptor(descriptor: int) -> str:
     return f"/proc/self/fd/{descriptor}"
 
 
-def _bind(root: int, source: int, path: str, target: int) -> None:
-    """Show what was opened at a path, read-only. `target` is what is there now; it is closed."""
+def _bind(root: int, source: int, path: str, target: int, read_only: bool = True) -> None:
+    """Show what was opened at a path. `target` is what is there now; it is closed."""
     mounts.bind(_by_descriptor(source), _by_descriptor(target))
     os.close(target)
+    if not read_only:
+        return
     mounted = syscalls.open_below(root, path, os.O_PATH)
     mounts.make_read_only(_by_descriptor(mounted))
     os.close(mounted)
@@ -215,7 +226,7 @@ def _directory(root: int, path: str) -> int:
 
 
 def _no_directory(path: str) -> NotADirectoryError:
-    words = "files artifacts are directories, and the image has something else at this mount path"
+    words = "what is mounted is a directory, and the image has something else at this path"
     return NotADirectoryError(errno.ENOTDIR, words, path)
 
 

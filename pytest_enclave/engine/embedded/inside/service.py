@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pytest_enclave.engine.embedded.inside.body import Rights, become_service, h
 from pytest_enclave.engine.embedded.inside.limits import Limits, resident
 from pytest_enclave.engine.embedded.inside.loop import Loop
 from pytest_enclave.engine.embedded.inside.root import Storage
+from pytest_enclave.engine.embedded.inside.trees import remove_tree
 from pytest_enclave.engine.embedded.inside.users import User
 from pytest_enclave.linux import syscalls
 
@@ -61,6 +61,7 @@ class Service:
         self._adopted: tuple[str, dict[str, Any] | None] | None = None
         self._at_end: list[Callable[[], None]] = []
         self._starting: Outcome | None = None
+        self._report: Channel | None = None
 
     @property
     def alive(self) -> bool:
@@ -95,24 +96,42 @@ class Service:
         self._starts += 1
         spec["ip"] = self.address
         try:
+            spec["places"] = [[self._storage.directories.place(key), path] for key, path in spec["directories"]]
+        except OSError as error:
+            os.close(output)
+            self._started({"error": f"its persistent directories cannot be made: {error}", "kind": "system"})
+            return
+        try:
             spec["cgroups"] = self._limits.enter(self.name, spec)
         except OSError as error:
             os.close(output)
             self._started({"error": f"its limits cannot be set: {error}", "kind": "system"})
             return
-        ours, theirs = socket.socketpair()
-        process = self._fork(theirs, output)
-        theirs.close()
+        ours = theirs = None
+        try:
+            ours, theirs = socket.socketpair()
+            process = self._fork(theirs, output)
+        except OSError as error:
+            if ours is not None:
+                ours.close()
+            os.close(output)
+            self._started({"error": f"there can be no process for it: {error}", "kind": "system"})
+            return
+        finally:
+            if theirs is not None:
+                theirs.close()
         if self._rights.one_uid:
             # Kept, to say a word of ours at its end.
             self._output = output
         else:
             os.close(output)
+        # Only when it is new; a directory that it has emptied stays so.
+        spec["seeding"] = False
         self._process = process
         self._loop.when_ended(process, self._ended)
         if self._limits.must_be_watched(spec):
             self._loop.after(WATCH, lambda: self._watch_memory(process))
-        channel = Channel(ours)
+        channel = self._report = Channel(ours)
         self._loop.watch(channel.fileno(), lambda: self._reported(channel))
 
     def signal(self, number: int) -> None:
@@ -182,11 +201,14 @@ class Service:
     def discard(self) -> None:
         """Forget it and all that it wrote. It must have ended."""
         self._forget_namespaces()
-        self._limits.remove(self.name)
+        # The supervisor removes what stays.
+        with suppress(OSError):
+            self._limits.remove(self.name)
         self.status = "absent"
         self.exit = None
         if not self._frozen:
-            shutil.rmtree(self.upper, ignore_errors=True)
+            with suppress(OSError):
+                remove_tree(self.upper)
         self._frozen = False
         self._layers += 1
         self.on_change(self)
@@ -195,6 +217,8 @@ class Service:
         """Its spec, with what it has written so far as a layer that nobody writes to."""
         if self.spec.get("host"):
             return {**self.spec, "host_layers": [*self.spec["host_layers"], self.upper]}
+        # One that was killed before it had a root directory has written nothing.
+        os.makedirs(f"{self.upper}/upper", exist_ok=True)
         return {**self.spec, "lowers": [*self.spec["lowers"], f"{self.upper}/upper"]}
 
     def _fork(self, report: socket.socket, output: int) -> int:
@@ -230,6 +254,7 @@ class Service:
                     self.user = User(uid, gid, groups, home)
                     self.on_names(self, descriptors[len(spaces) :])
         except EOFError:
+            self._report = None
             self._loop.forget(channel.fileno())
             channel.close()
             if self._starting is not None and self.namespaces:
@@ -257,6 +282,9 @@ class Service:
             self.status, self.exit = self._adopted
 
     def _ended(self, status: int) -> None:
+        # First what it had to say when it lived; nobody else holds the other end.
+        while self._report is not None:
+            self._reported(self._report)
         self._process = 0
         code = os.waitstatus_to_exitcode(status)
         self._comment(code)

@@ -75,7 +75,7 @@ def _own_standard_streams() -> int:
 
 def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], trace: int) -> int:
     egress = Egress(plan["name"], plan.get("egress"))
-    leftovers = Leftovers(plan["name"], plan["directory"])
+    leftovers = Leftovers(plan["name"], plan["directory"], plan["files"])
     ids = identity.own_map()
     plan["cgroups"] = leftovers.cgroups
     plan["one_uid"] = ids.kind == "single"
@@ -95,36 +95,45 @@ def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], tr
         if ours.recv(1):
             identity.write_maps(boot, ids)
             ours.send(b".")
-        egress.serve(boot)
-        _wait(boot, plan["client"], lease)
+        _wait(boot, plan["client"], lease, egress)
         status = os.waitstatus_to_exitcode(os.waitpid(boot, 0)[1])
         error = "" if status == 0 else _told(trace, status)
     except OSError as failure:
         error = str(failure)
-    leaks = [*egress.remove(), *leftovers.remove()]
+    leaks = [*egress.close(), *leftovers.remove()]
     # Whoever opened the enclave may be gone.
     with suppress(OSError):
         os.write(end, json.dumps({"leaks": leaks, "error": error}).encode())
+    os.close(end)
+    egress.remove()
     return 0
 
 
-def _wait(boot: int, client: int, lease: int) -> None:
-    """Wait for the end of boot; hang up on the first client when it dies.
+def _wait(boot: int, client: int, lease: int, egress: Egress) -> None:
+    """Wait for the end of boot; meanwhile see to the way out, and hang up on the first client when it dies.
 
-    A process that it has forked may still hold the other end of its connection, and is no client.
+    A process that the client has forked may still hold the other end of its connection, and is no client.
     """
     end = os.pidfd_open(boot)
     poll = select.poll()
     poll.register(end, select.POLLIN)
     with socket.socket(fileno=lease) as connection:
+        if (request := egress.begin()) is not None:
+            poll.register(request, select.POLLIN)
         try:
             death = os.pidfd_open(client)
         except ProcessLookupError:
+            death = -1
             connection.shutdown(socket.SHUT_RDWR)
         else:
             poll.register(death, select.POLLIN)
-            if end not in (descriptor for descriptor, _ in poll.poll()):
+        while end not in (ready := [descriptor for descriptor, _ in poll.poll()]):
+            if death in ready:
                 connection.shutdown(socket.SHUT_RDWR)
+                poll.unregister(death)
+            if request in ready and not egress.turn(boot):
+                poll.unregister(request)
+        if death >= 0:
             os.close(death)
     os.close(end)
 
@@ -146,7 +155,10 @@ def _make_directory(path: str) -> None:
 
 def _listen(directory: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(f"{directory}/socket")
+    # The path of a socket may have 107 bytes only.
+    os.chdir(directory)
+    listener.bind("socket")
+    os.chdir("/")
     listener.listen(64)
     return listener
 

@@ -1,0 +1,93 @@
+"""Persistent directories: volumes of the enclave, one for each key, which stay when the services that mount them go.
+
+The engine fills a new volume with what the image of the first container has at the path. The volumes of a fork are
+filled with what its origin's had, through a container that is created but never started.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pytest_enclave.engine.docker.frozen import FrozenDirectory
+from pytest_enclave.engine.docker.translation import translate
+from pytest_enclave.engine.docker.volumes import put_volume, take_volumes
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+INSIDE = "/enclave-files"
+"""Where a volume is mounted while its content is copied."""
+
+
+class PersistentVolumes:
+    """The persistent directories of one enclave. `marks` are its labels."""
+
+    def __init__(self, client: APIClient, enclave: str, marks: Mapping[str, str]) -> None:
+        self._client = client
+        self._enclave = enclave
+        self._marks = dict(marks)
+        self._first = threading.Lock()
+        self._lock = threading.Lock()
+        self._images: dict[str, str] = {}
+
+    def mounts(self, directories: Mapping[str, str], filled: bool) -> list[dict[str, Any]]:
+        """The mounts of a service, by path and key; one that is `filled` takes nothing from the image."""
+        return [self._mount(path, key, filled) for path, key in directories.items()]
+
+    @contextmanager
+    def using(self, directories: Mapping[str, str], image: str) -> Iterator[None]:
+        """While a container of that image is created: one at a time fills volumes. They are there afterwards."""
+        if not directories:
+            yield
+            return
+        with self._first:
+            yield
+            with self._lock:
+                self._images |= {key: image for key in directories.values() if key not in self._images}
+
+    def take(self) -> Iterator[FrozenDirectory]:
+        """Every directory that there is, while nobody writes to it. Raises EngineError."""
+        with self._lock:
+            images = dict(self._images)
+        for key, image in images.items():
+            with translate(f'cannot read the persistent directory "{key}"'), self._holder(key, image) as holder:
+                mounts = [{"Type": "volume", "Destination": INSIDE}]
+                [content] = take_volumes(self._client, holder, mounts, ())
+            yield FrozenDirectory(key, image, content)
+
+    def put(self, frozen: FrozenDirectory) -> None:
+        """Make a directory as it was in another enclave. Raises EngineError."""
+        with (
+            translate(f'cannot fill the persistent directory "{frozen.key}"'),
+            self._holder(frozen.key, frozen.image) as holder,
+        ):
+            put_volume(self._client, holder, frozen.content)
+        with self._lock:
+            self._images[frozen.key] = frozen.image
+
+    def _mount(self, path: str, key: str, filled: bool) -> dict[str, Any]:
+        options = {"NoCopy": filled, "Labels": self._marks}
+        return {"Type": "volume", "Source": self._name(key), "Target": path, "VolumeOptions": options}
+
+    def _name(self, key: str) -> str:
+        return f"{self._enclave}-persistent-{key}"
+
+    @contextmanager
+    def _holder(self, key: str, image: str) -> Iterator[str]:
+        """A container that has the volume, and does not run."""
+        config = {
+            "Image": image,
+            "Cmd": ["true"],
+            "Labels": self._marks,
+            "HostConfig": {"Mounts": [self._mount(INSIDE, key, True)], "NetworkMode": "none"},
+        }
+        name = f"{self._name(key)}-holder"
+        container: str = self._client.create_container_from_config(config, name)["Id"]  # type: ignore[no-untyped-call]
+        try:
+            yield container
+        finally:
+            # Volumes that the image declares are the container's own, and go with it.
+            self._client.remove_container(container, force=True, v=True)
