@@ -38,7 +38,8 @@ class Demand:
         if self.share:
             base = self.share
         elif (path := self.request.path) is None:
-            base = "source"
+            package = self.request.package
+            base = package.partition("@")[0].rpartition("/")[2] if isinstance(package, str) else "source"
         else:
             base = (
                 path.stem

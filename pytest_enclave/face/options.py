@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from pytest_enclave.enclave.paths import anchored, is_locator
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -34,7 +36,7 @@ class Option:
 
 
 OPTIONS = (
-    Option("package", "package to run: a directory with kurtosis.yml, or a .star file", metavar="PATH"),
+    Option("package", "package to run: a directory with kurtosis.yml, a .star file, or github.com/…", metavar="PATH"),
     Option("args", "arguments for the package: JSON, YAML, or @FILE with either", metavar="ARGS"),
     Option("main", "main function of the package (default: run)", "run", metavar="NAME"),
     Option("engine", "what services run on (default: auto)", "auto", ("auto", "docker", "embedded", "simulated")),
@@ -71,9 +73,9 @@ def add_options(parser: pytest.Parser) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The options as they hold, checked. Paths are absolute; times in seconds, None for no limit."""
+    """The options as they hold, checked. Paths are absolute, locators are text; times in seconds, None for no limit."""
 
-    package: Path | None
+    package: Path | str | None
     args: Mapping[str, Any] | None
     main: str
     engine: str
@@ -131,8 +133,10 @@ def _told_by(config: pytest.Config, name: str) -> str:
     return f"{option.ini} = {written}" if written else ""
 
 
-def _package(config: pytest.Config) -> Path | None:
+def _package(config: pytest.Config) -> Path | str | None:
     given, base = _placed(config, "enclave_package")
+    if is_locator(given):
+        return given
     return Path(os.path.normpath(base / given)) if given else None
 
 
@@ -140,7 +144,6 @@ def _args(config: pytest.Config) -> dict[str, Any] | None:
     given, base = _placed(config, "enclave_args")
     if not given:
         return None
-    from pytest_enclave.enclave.paths import anchored
     from pytest_enclave.errors import PackageError
     from pytest_enclave.package.arguments import parse_arguments
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_enclave.plan.instruction import Plan
     from pytest_enclave.report.lines import InstructionLog
     from pytest_enclave.report.live import LiveLine
+    from pytest_enclave.report.masking import Secrets
 
 
 class Telling:
@@ -26,6 +27,7 @@ class Telling:
         self._config = config
         self._log: InstructionLog | None = None
         self._line: LiveLine | None = None
+        self._hidden: tuple[Plan, Secrets] | None = None
 
     def __call__(self, event: Event) -> None:
         """Tell of an event."""
@@ -37,7 +39,10 @@ class Telling:
         """Mask the secrets of a plan from now on."""
         from pytest_enclave.report.masking import Secrets
 
-        self._current_log().hide(Secrets.of_plan(plan))
+        # Test after test it is the same plan.
+        if self._hidden is None or self._hidden[0] is not plan:
+            self._hidden = plan, Secrets.of_plan(plan)
+        self._current_log().hide(self._hidden[1])
 
     def collect(self) -> str:
         """What was told since it was last asked, for a report; nothing where it has been shown already."""

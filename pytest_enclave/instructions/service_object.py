@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pytest_enclave.engine.protocol import Address
 from pytest_enclave.golang.duration import parse, render
 from pytest_enclave.plan.canonical import without_descriptions
@@ -34,12 +36,17 @@ def _port(service: str, spec: Struct) -> Struct:
         fields["application_protocol"] = application_protocol
     wait = field(spec, "wait")
     if wait is not None:
-        fields["wait"] = render(parse(wait))
+        fields["wait"] = _as_go_writes(wait)
     if "url" in spec.fields:
         fields["url"] = spec.fields["url"]
     elif application_protocol:
         fields["url"] = f"{application_protocol}://{service}:{spec.fields['number']}"
     return Struct("PortSpec", fields)
+
+
+@lru_cache(maxsize=64)
+def _as_go_writes(duration: str) -> str:
+    return render(parse(duration))
 
 
 def service_values(name: str, address: Address) -> dict[str, dict[str, Value]]:

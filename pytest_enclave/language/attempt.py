@@ -34,7 +34,7 @@ class Attempt:
         self._sources = sources
         self._natives = Natives(self.recorder, sources.read)
         self._machine = Machine(self._natives.table(), cancelled)
-        self._loader = Loader(self._machine, sources.open, wanted, self._failure)
+        self._loader = Loader(self._machine, sources.open, sources.is_at_hand, wanted, self._failure)
         self._arguments = arguments
 
     def run(self, main: str) -> Plan:

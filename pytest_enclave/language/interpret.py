@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_enclave.errors import EnclaveError, InterpretationError
 from pytest_enclave.language.attempt import Attempt
@@ -18,6 +18,8 @@ from pytest_enclave.language.loader import Wanted
 from pytest_enclave.language.natives import NeedModule
 from pytest_enclave.language.sources import Sources
 from pytest_enclave.package.files import FileState
+from pytest_enclave.package.finding import Finder
+from pytest_enclave.package.git.repositories import Repositories
 from pytest_enclave.package.package import Package, Resolver
 from pytest_enclave.plan.instruction import Plan, Signature
 from pytest_enclave.plan.values import Value
@@ -43,16 +45,19 @@ def interpret(
     cancelled: Callable[[], bool] | None = None,
     timeout: float | None = TIMEOUT,
     resolve: Resolver | None = None,
+    others: Repositories | None = None,
 ) -> Interpretation:
     """The plan of a package for these arguments. `signatures` are the instructions that `plan` has.
 
-    `cancelled` is asked now and then, and may raise; `timeout` is in seconds; `resolve` finds other packages' files.
+    `cancelled` is asked now and then, and may raise; `timeout` is in seconds, without those that fetching takes;
+    `resolve` finds other packages' files, and what it does not know is fetched into `others`.
     Raises InterpretationError (ScriptFailed for `fail()`), with `sources` of all files read; PackageError where the
     main file cannot be read.
     """
     wanted: Wanted = {}
-    stop = _Stop(cancelled, timeout)
-    sources = Sources(package, resolve, stop.check)
+    finder = Finder(package, resolve, others)
+    stop = _Stop(cancelled, timeout, lambda: finder.waited)
+    sources = Sources(package, finder, stop.check)
     try:
         while True:
             attempt = Attempt(sources, signatures, arguments, stop, wanted)
@@ -61,23 +66,28 @@ def interpret(
             except NeedModule as need:
                 wanted.setdefault(need.caller, {})[need.locator] = need.place
             else:
-                return Interpretation(plan, (*sources.states.values(), *attempt.recorder.files.values()))
+                plan = replace(plan, warnings=(*finder.warnings.values(), *plan.warnings))
+                files = (*sources.states.values(), *finder.states, *attempt.recorder.files.values())
+                return Interpretation(plan, files)
     except EnclaveError as error:
         error.sources = dict(sources.texts)
         raise stop.explain(error) from None
 
 
 class _Stop:
-    """The cancel check that evaluations ask: it remembers why it said yes."""
+    """The cancel check that evaluations ask: it remembers why it said yes. `waited` tells seconds that do not count."""
 
-    def __init__(self, cancelled: Callable[[], bool] | None, timeout: float | None) -> None:
+    def __init__(
+        self, cancelled: Callable[[], bool] | None, timeout: float | None, waited: Callable[[], float]
+    ) -> None:
         self._cancelled = cancelled
         self._timeout = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._waited = waited
         self._reason = ""
 
     def __call__(self) -> bool:
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        if self._deadline is not None and time.monotonic() - self._waited() > self._deadline:
             self._reason = f"interpretation took longer than {self._timeout:g} s"
         elif self._cancelled is not None and self._cancelled():
             self._reason = "interpretation was cancelled"

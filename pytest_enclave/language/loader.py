@@ -20,17 +20,23 @@ Wanted = dict[str, dict[str, Location]]
 
 
 class Loader:
-    """Evaluates modules in a machine. `open_module` reads and checks the file behind a locator, or says it cannot."""
+    """Evaluates modules in a machine.
+
+    `open_module` reads and checks the file behind a locator, or says it cannot; `is_at_hand` tells whether it would
+    have to be fetched for that.
+    """
 
     def __init__(
         self,
         machine: Machine,
         open_module: Callable[[str, str], Module],
+        is_at_hand: Callable[[str, str], bool],
         wanted: Wanted,
         failure: Callable[[starlark.StarlarkError], BaseException],
     ) -> None:
         self._machine = machine
         self._open = open_module
+        self._is_at_hand = is_at_hand
         self._wanted = wanted
         self._failure = failure
         self._loaded: set[str] = set()
@@ -51,14 +57,15 @@ class Loader:
         self._loaded.add(module.name)
 
     def _imported(self, module: Module) -> dict[str, str]:
-        """The modules it imports, by locator. What is imported inside functions only may fail: it may never run."""
+        """The modules it imports, by locator. What is imported inside functions only may fail, and is not fetched."""
         found: dict[str, str] = {}
         run = [Import(locator, place, eager=True) for locator, place in self._wanted.get(module.name, {}).items()]
         for wanted in (*run, *module.imports):
             if wanted.locator in found:
                 continue
             try:
-                found[wanted.locator] = self._import(module, wanted)
+                if wanted.eager or self._is_at_hand(wanted.locator, module.name):
+                    found[wanted.locator] = self._import(module, wanted)
             except PackageError:
                 if wanted.eager:
                     raise

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from pytest_enclave.language import scopes
+from pytest_enclave.language import caution, scopes
 from pytest_enclave.language.columns import Lines
-from pytest_enclave.language.desugar import desugar
+from pytest_enclave.language.desugar import TIMED_OPERATORS, desugar
 from pytest_enclave.language.edits import Edited
 from pytest_enclave.language.normalise import normalise
 from pytest_enclave.language.rules import refuse
@@ -37,7 +37,7 @@ class Module:
     """A file's name, its text as written, and what was made of it.
 
     `calls` has, by line and name of the callee, the columns of the opening parentheses; `names` are its globals,
-    `imports` what it imports by a literal locator, in source order. Its syntax tree is not kept, but made again for
+    `imports` what it imports by a literal locator, in source order; `risky` is what `caution.py` says of it. Its syntax tree is not kept, but made again for
     the few questions that errors ask: trees are large, and the garbage collector walks what is kept.
     """
 
@@ -48,6 +48,7 @@ class Module:
     calls: Calls
     names: tuple[str, ...]
     imports: tuple[Import, ...]
+    risky: bool
 
     @classmethod
     def of(cls, name: str, text: str, predeclared: Collection[str], go_on: Callable[[], None] = lambda: None) -> Module:
@@ -72,6 +73,7 @@ class Module:
                 Import(locator, _call_place(name, calls, call.lineno, "import_module"), eager)
                 for call, locator, eager in _literal_imports(tree)
             ),
+            risky=caution.risky(tree),
         )
 
     def place(self, line: int, column: int) -> Location:
@@ -147,19 +149,25 @@ def _literal_import(node: ast.Call) -> str | None:
 def _call_columns(tree: Tree, lines: Lines, source: Edited) -> Calls:
     """The parentheses of all calls: by the line a call begins on and its callee's last name, or "" for any.
 
-    `a % b` is a call of `mod`, as which it is evaluated, at its operator.
+    An operator that is evaluated as a call of the prelude is under that function's name.
     """
     found: dict[tuple[int, str], tuple[int, ...]] = {}
     for node in tree.nodes:
         if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)):
             callee = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             line, column = lines.find("(", *lines.end(node.func))
-        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
-            callee = "mod"
-            line, column = lines.find("%", *lines.end(node.left))
+            names = (callee, "")
+        elif isinstance(node, (ast.BinOp, ast.Compare)) and _operator(node) in TIMED_OPERATORS:
+            symbol, callee = TIMED_OPERATORS[_operator(node)]
+            line, column = lines.find(symbol[0], *lines.end(node.left))
+            names = (callee,)
         else:
             continue
         if line == node.lineno:
-            for key in ((line, callee), (line, "")):
-                found[key] = (*found.get(key, ()), source.column_before(line, column + 1))
+            for name in names:
+                found[line, name] = (*found.get((line, name), ()), source.column_before(line, column + 1))
     return found
+
+
+def _operator(node: ast.BinOp | ast.Compare) -> type[ast.AST]:
+    return type(node.op) if isinstance(node, ast.BinOp) else type(node.ops[0])

@@ -50,8 +50,9 @@ class Natives:
             "types": lambda: {kind: [field.name for field in t.fields] for kind, t in CONFIG_TYPES.items()},
             "instructions": lambda: list(recorder.names),
             "construct": recorder.construct,
+            "construct_at": recorder.construct_at,
             "record": recorder.record,
-            "arguments": lambda: wire.encode(self.arguments, recorder.handle_of),
+            "arguments": lambda: self._encode(self.arguments),
             "output": self._keep_output,
             "need": self._need,
             "read": lambda caller, locator: self._read(self._locator(locator, "read_file"), caller),
@@ -88,7 +89,7 @@ class Natives:
 
         return guarded
 
-    def _encode(self, value: Value) -> Value:
+    def _encode(self, value: Value) -> str:
         return wire.encode(value, self._recorder.handle_of)
 
     def _keep_output(self, crossing: str) -> None:
@@ -106,7 +107,7 @@ class Natives:
     def _fail(self, message: str) -> NoReturn:
         raise ScriptFailed(message)
 
-    def _json_decode(self, text: object, crossing: str) -> Value:
+    def _json_decode(self, text: object, crossing: str) -> str:
         default = self._recorder.decode(crossing)
         try:
             if not isinstance(text, str):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,15 +19,18 @@ from pytest_enclave.plan.config_types import CONFIG_TYPES, ConfigType, construct
 from pytest_enclave.plan.futures import producer_of_call
 from pytest_enclave.plan.images import DOCKER_ARCHIVE, OCI_LAYOUT, Archive
 from pytest_enclave.plan.instruction import Instruction, Signature, SourceFile
-from pytest_enclave.plan.parameters import BindingError, Parameter, bind
+from pytest_enclave.plan.parameters import Binder, BindingError, Parameter
 from pytest_enclave.plan.values import Struct, Value
 from pytest_enclave.source import Location
 
 Find = Callable[[str, str], Found]
 """What a locator, written in the file of that name, stands for. Raises PackageError."""
 
-_ARCHIVE = re.compile(f'"(?:{DOCKER_ARCHIVE}|{OCI_LAYOUT}):')
-"""Where a crossing text may name an image archive, which is relative to the file that it is written in."""
+_ARCHIVES = (f'"{DOCKER_ARCHIVE}:', f'"{OCI_LAYOUT}:')
+"""What a crossing text has that names an image archive, which is relative to the file that it is written in."""
+
+PLACE_MATTERS = -1
+"""In place of a handle: the value cannot be had without knowing where it is constructed."""
 
 
 class Recorder:
@@ -44,9 +46,13 @@ class Recorder:
         self._typed: list[Struct] = []
         self.decode = wire.Decoder(self._typed)
         self._signatures = {name: kind for kind in signatures for name in (kind.name, *kind.aliases)}
+        self._binders = {name: Binder(kind.name, kind.parameters) for name, kind in self._signatures.items()}
+        self._constructors = {kind: Binder(kind, declared.fields) for kind, declared in CONFIG_TYPES.items()}
         self._modules = modules
         self._find = find
-        self._handles: dict[tuple[str, str, str], int] = {}
+        self._handles: dict[str, int] = {}
+        self._handles_by_file: dict[tuple[str, str], int] = {}
+        self._places: dict[tuple[str, str], Location] = {}
         self._equal: Counter[str] = Counter()
         self._deprecations: set[tuple[str, str]] = set()
 
@@ -55,38 +61,58 @@ class Recorder:
         """The names that `plan` has."""
         return tuple(self._signatures)
 
-    def construct(self, kind: str, crossing: str, stack: str) -> int:
-        """Check a typed value, keep it, and give its handle; equal calls get the same one."""
-        key = (kind, crossing, self._place(stack, kind).file if _ARCHIVE.search(crossing) else "")
-        if key not in self._handles:
-            positional, keywords = self.decode(crossing)
+    def construct(self, crossing: str) -> int:
+        """Check a typed value, keep it, and give its handle; equal calls get the same one.
+
+        PLACE_MATTERS where there is something to say about it, or where it names files: ask `construct_at`.
+        """
+        handle = self._handles.get(crossing)
+        if handle is None:
+            if any(archive in crossing for archive in _ARCHIVES):
+                return PLACE_MATTERS
+            kind, positional, keywords = self.decode(crossing)
             declared = CONFIG_TYPES[kind]
             try:
-                fields = bind(kind, declared.fields, positional, keywords)
+                fields = self._constructors[kind](positional, keywords)
+            except BindingError:
+                return PLACE_MATTERS
+            if declared.check(fields) or self._newly_deprecated(declared, fields):
+                return PLACE_MATTERS
+            handle = self._handles[crossing] = self.handle_of(construct(kind, fields))
+        return handle
+
+    def construct_at(self, crossing: str, stack: str) -> int:
+        """The same, with everything that can be said about it; raises InterpretationError."""
+        kind, positional, keywords = self.decode(crossing)
+        place = self._place(stack, kind)
+        key = (crossing, place.file)
+        if key not in self._handles_by_file:
+            declared = CONFIG_TYPES[kind]
+            try:
+                fields = self._constructors[kind](positional, keywords)
             except BindingError as error:
-                raise self._error(kind, error.findings, self._place(stack, kind)) from None
-            self._refuse(kind, declared.check(fields), stack)
-            if key[2]:
-                self._find_images(kind, declared.fields, fields, self._place(stack, kind))
-            self._warn_of_deprecated(declared, fields, stack)
-            self._handles[key] = self.handle_of(construct(kind, fields))
-        return self._handles[key]
+                raise self._error(kind, error.findings, place) from None
+            self._refuse(kind, declared.check(fields), place)
+            self._find_images(kind, declared.fields, fields, place)
+            self._warn_of_deprecated(declared, fields, place)
+            self._handles_by_file[key] = self.handle_of(construct(kind, fields))
+        return self._handles_by_file[key]
 
     def handle_of(self, value: Struct) -> int:
         """Keep a typed value; the number it is known by in Starlark."""
         self._typed.append(value)
         return len(self._typed) - 1
 
-    def record(self, name: str, crossing: str, stack: str) -> Value:
+    def record(self, crossing: str) -> str:
         """Append an instruction to the plan; what the script gets for it, ready to cross."""
+        name, positional, keywords, stack = self.decode(crossing)
         kind = self._signatures[name]
         place = self._place(stack, name)
-        positional, keywords = self.decode(crossing)
         try:
-            arguments = bind(kind.name, kind.parameters, positional, keywords)
+            arguments = self._binders[name](positional, keywords)
         except BindingError as error:
             raise self._error(name, error.findings, place) from None
-        self._refuse(name, kind.problems(arguments), stack)
+        self._refuse(name, kind.problems(arguments), place)
         self._find_images(name, kind.parameters, arguments, place)
         files = self._read_files(kind, arguments, place)
         text = call_text(kind.name, kind.parameters, arguments)
@@ -98,12 +124,16 @@ class Recorder:
         return result
 
     def _place(self, stack: str, callee: str) -> Location:
-        call = caller(stack)
-        return self._modules[call.file].call_place(call.line, callee)
+        """Where the innermost call of a call stack's text is; the same one is asked for again and again."""
+        key = (stack[stack.rfind("\n  * ") + 1 :], callee)
+        if key not in self._places:
+            call = caller(stack)
+            self._places[key] = self._modules[call.file].call_place(call.line, callee)
+        return self._places[key]
 
-    def _refuse(self, callee: str, findings: Mapping[str, str], stack: str) -> None:
+    def _refuse(self, callee: str, findings: Mapping[str, str], place: Location) -> None:
         if findings:
-            raise self._error(callee, findings, self._place(stack, callee))
+            raise self._error(callee, findings, place)
 
     def _error(self, callee: str, findings: Mapping[str, str], place: Location) -> InterpretationError:
         problems = [
@@ -113,19 +143,22 @@ class Recorder:
         listed = "; ".join(problem.message for problem in problems)
         return InterpretationError(f"{callee}: {listed}", location=place, problems=problems)
 
-    def _warn_of_deprecated(self, declared: ConfigType, fields: Mapping[str, Value], stack: str) -> None:
-        for name, successor in declared.deprecated.items():
-            if name in fields and (declared.name, name) not in self._deprecations:
-                self._deprecations.add((declared.name, name))
-                self.warnings.append(
-                    Problem(
-                        f"`{name}` of {declared.name} is deprecated",
-                        self._place(stack, declared.name),
-                        subject=declared.name,
-                        remedy=f"use `{successor}`",
-                        severity="warning",
-                    )
+    def _newly_deprecated(self, declared: ConfigType, fields: Mapping[str, Value]) -> list[str]:
+        """Deprecated fields that are given for the first time."""
+        return [name for name in declared.deprecated if name in fields and (declared.name, name) not in self._deprecations]
+
+    def _warn_of_deprecated(self, declared: ConfigType, fields: Mapping[str, Value], place: Location) -> None:
+        for name in self._newly_deprecated(declared, fields):
+            self._deprecations.add((declared.name, name))
+            self.warnings.append(
+                Problem(
+                    f"`{name}` of {declared.name} is deprecated",
+                    place,
+                    subject=declared.name,
+                    remedy=f"use `{declared.deprecated[name]}`",
+                    severity="warning",
                 )
+            )
 
     def _find_images(
         self, callee: str, parameters: Sequence[Parameter], arguments: dict[str, Value], place: Location

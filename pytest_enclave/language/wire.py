@@ -1,19 +1,28 @@
-"""Values on their way between Starlark and Python.
+"""Values on their way between Starlark and Python, as JSON: each text that crosses costs as much as the work on it.
 
 What JSON can hold goes as it is. Everything else goes as an object whose key `MARK`, a text no one writes, says what
 it is: `tuple` and `dict` (with keys that are not text) have `items`, `float` (NaN, infinities) and `opaque` (functions
 and the like, by name) have `text`, `struct` has `fields`; `handle` is the number of a typed value, which is kept
 on the Python side from the moment it was checked, so that nothing can change it and it crosses only once.
+
+On the way to Starlark a typed value has its fields, `TYPE` and `HANDLE` in one object. Starlark sorts what it reads by
+key, so a `dict` in another order goes as one with `items`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from json.encoder import encode_basestring_ascii
 
 from pytest_enclave.plan.values import Opaque, Struct, Value, find_opaque
 
 MARK = "\x00"
+TYPE = "\x00type"
+HANDLE = "\x00handle"
+
+_EXACT = 2**53
+"""Whole numbers beyond are not read as such everywhere, and go as `int`, with `text`."""
 
 
 class Decoder:
@@ -21,14 +30,13 @@ class Decoder:
 
     def __init__(self, typed: Sequence[Struct]) -> None:
         self._typed = typed
-        self._decode = json.JSONDecoder(object_pairs_hook=self._object).decode
+        self._decode = json.JSONDecoder(object_hook=self._object).raw_decode
 
     def __call__(self, text: str) -> Value:
         """The value behind a crossing text."""
-        return self._decode(text)
+        return self._decode(text)[0]
 
-    def _object(self, pairs: list[tuple[str, Value]]) -> Value:
-        found = dict(pairs)
+    def _object(self, found: dict[str, Value]) -> Value:
         if MARK not in found:
             return found
         match found[MARK]:
@@ -51,24 +59,33 @@ def _hashable(key: Value) -> Value:
     return key if not isinstance(key, Struct) else str(key)
 
 
-def encode(value: Value, handle_of: Callable[[Struct], int]) -> Value:
-    """The value as Starlark reads it back: plain Python data."""
+def encode(value: Value, handle_of: Callable[[Struct], int]) -> str:
+    """The value as Starlark reads it back."""
+    if isinstance(value, str):
+        return encode_basestring_ascii(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if abs(value) <= _EXACT else f'{{"\\u0000":"int","text":"{value}"}}'
     if isinstance(value, Struct):
-        fields = {name: encode(item, handle_of) for name, item in value.fields.items()}
         if value.kind == "struct":
-            return {MARK: "struct", "fields": fields}
-        return {MARK: "typed", "type": value.kind, "handle": handle_of(value), "fields": fields}
+            return f'{{"\\u0000":"struct","fields":{_object(value.fields, handle_of)}}}'
+        return _object({TYPE: value.kind, HANDLE: handle_of(value), **value.fields}, handle_of)
     if isinstance(value, dict):
-        if all(isinstance(key, str) and key != MARK for key in value):
-            return {key: encode(item, handle_of) for key, item in value.items()}
-        return {MARK: "dict", "items": [[encode(k, handle_of), encode(v, handle_of)] for k, v in value.items()]}
+        if all(isinstance(key, str) and key[:1] != MARK for key in value) and list(value) == sorted(value):
+            return _object(value, handle_of)
+        items = ",".join([f"[{encode(key, handle_of)},{encode(item, handle_of)}]" for key, item in value.items()])
+        return f'{{"\\u0000":"dict","items":[{items}]}}'
     if isinstance(value, list):
-        return [encode(item, handle_of) for item in value]
+        return "[" + ",".join([encode(item, handle_of) for item in value]) + "]"
     if isinstance(value, tuple):
-        return {MARK: "tuple", "items": [encode(item, handle_of) for item in value]}
+        return f'{{"\\u0000":"tuple","items":{encode(list(value), handle_of)}}}'
     if isinstance(value, float) and value - value != 0:
-        return {MARK: "float", "text": str(value)}
-    return value.text if isinstance(value, Opaque) else value
+        return f'{{"\\u0000":"float","text":"{value}"}}'
+    return json.dumps(value.text if isinstance(value, Opaque) else value)
+
+
+def _object(fields: Mapping[str, Value], handle_of: Callable[[Struct], int]) -> str:
+    entries = [f"{encode_basestring_ascii(name)}:{encode(item, handle_of)}" for name, item in fields.items()]
+    return "{" + ",".join(entries) + "}"
 
 
 def shown(value: Value) -> Value:

@@ -1,13 +1,15 @@
 """Locators: how package code names files (behaviour.md §3.4).
 
-Within the package a file's name is its path from the root (`src/db.star`), elsewhere its absolute locator
-(`github.com/author/repo/lib.star`). A relative locator is relative to the file it is written in, in both.
+`github.com/author/repo/path`, with `@version` (a tag, a branch or a commit) at its end or after any part from the
+repository on; or relative, to the file it is written in, or with `/` in front to the root of that file's repository.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from pytest_enclave.errors import PackageError
 
@@ -15,35 +17,50 @@ HOST = "github.com"
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _FOREIGN_HOST = re.compile(r"(?:[a-z0-9-]+\.)+(?:com|org|net|io|dev)/", re.IGNORECASE)
+_REPOSITORY = re.compile(rf"({re.escape(HOST)})/([\w.][\w.-]*)/([\w.][\w.-]*)", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """A file or directory by its place in a repository, `github.com/author/name`.
+
+    `path` is relative to the repository's root, "" for the root itself; `version` is "" for the default branch.
+    """
+
+    repository: str
+    path: str = ""
+    version: str = ""
+
+    def __str__(self) -> str:
+        version = f"@{self.version}" if self.version else ""
+        return f"{self.place}{version}"
+
+    @property
+    def place(self) -> str:
+        """The locator without its version."""
+        return f"{self.repository}/{self.path}" if self.path else self.repository
+
+    def relative(self, locator: str) -> Locator | None:
+        """What a relative locator in this file stands for; None above the repository's root."""
+        base = "" if locator.startswith("/") else posixpath.dirname(self.path)
+        path = _normal(posixpath.join(base, locator.lstrip("/")))
+        return None if path is None else Locator(self.repository, path, self.version)
+
+    def below(self, package: str) -> str | None:
+        """The path from that package's directory, "" for the directory itself; None for what lies elsewhere."""
+        place, above = self.place.lower(), package.lower()
+        if place == above:
+            return ""
+        return self.place[len(package) + 1 :] if place.startswith(f"{above}/") else None
 
 
 def is_remote(name: str) -> bool:
-    """Whether a file's name is that of a file in another package."""
+    """Whether this is an absolute locator."""
     return name.lower().startswith(f"{HOST}/")
 
 
-def absolute(locator: str, caller: str, package: str | None) -> str:
-    """The name of what `locator`, written in the file `caller` of `package` or of another one, stands for.
-
-    Raises PackageError where the locator is malformed, leads above the root, or names its own package absolutely.
-    """
-    _refuse_malformed(locator)
-    if is_remote(locator):
-        _refuse_own(locator, caller, package)
-        return locator
-    if is_remote(caller):
-        return _within_remote(locator, caller)
-    base = "" if locator.startswith("/") else posixpath.dirname(caller)
-    name = posixpath.normpath(posixpath.join(base, locator.lstrip("/")))
-    if name == ".." or name.startswith("../"):
-        raise PackageError(
-            f"`{locator}` leads out of the package, above its root",
-            remedy="packages see nothing outside their own directory; `/` is the package's root",
-        )
-    return name
-
-
-def _refuse_malformed(locator: str) -> None:
+def refuse_malformed(locator: str) -> None:
+    """Raise PackageError for what is no locator at all."""
     if not locator:
         raise PackageError("the locator is an empty string", remedy="write for example `./helpers.star`")
     if "\0" in locator:
@@ -55,24 +72,49 @@ def _refuse_malformed(locator: str) -> None:
         )
     if _FOREIGN_HOST.match(locator) and not is_remote(locator):
         raise PackageError(f"`{locator}` is not on {HOST}: packages come from there only")
-    if is_remote(locator) and len([part for part in locator.split("/") if part]) < 3:
+
+
+def parse(locator: str) -> tuple[Locator, ...]:
+    """What an absolute locator may mean, likeliest first: versions may contain `/`, and so may what follows them.
+
+    Raises PackageError where it is malformed.
+    """
+    refuse_malformed(locator)
+    before, at, after = locator.partition("@")
+    parts = posixpath.normpath(before).split("/")
+    repository = "/".join(parts[:3]).removesuffix(".git")
+    if len(parts) < 3 or not _is_repository(repository):
         raise PackageError(f"`{locator}` names no repository", remedy=f"write `{HOST}/author/repository/path`")
+    if at and not after.strip("/"):
+        raise PackageError(f"`{locator}` names no version after its `@`", remedy="name a tag, a branch or a commit")
+    path = "/".join(parts[3:])
+    if not at:
+        return (Locator(repository, path),)
+    found = [Locator(repository, *reading) for reading in _readings(path, after.strip("/"))]
+    return tuple(dict.fromkeys(found))
 
 
-def _refuse_own(locator: str, caller: str, package: str | None) -> None:
-    if package and not is_remote(caller) and f"{locator}/".lower().startswith(f"{package}/".lower()):
-        raise PackageError(
-            f"`{locator}` lies in this package itself, which takes relative locators only",
-            remedy=f"write `{locator[len(package) :] or '/'}`",
-        )
+def _is_repository(text: str) -> bool:
+    match = _REPOSITORY.fullmatch(text)
+    return match is not None and not {match[2], match[3]} & {".", ".."}
 
 
-def _within_remote(locator: str, caller: str) -> str:
-    """Relative to the calling file, or to its repository's root, but never above that."""
-    parts = caller.split("/")
-    repository, folder = "/".join(parts[:3]), "/".join(parts[3:-1])
-    base = "" if locator.startswith("/") else folder
-    path = posixpath.normpath(posixpath.join(base, locator.lstrip("/")))
-    if path == ".." or path.startswith("../"):
-        raise PackageError(f"`{locator}` leads out of the repository `{repository}`")
-    return f"{repository}/{path}"
+def _readings(path: str, after: str) -> Iterator[tuple[str, str]]:
+    """Path and version: the last part after the version is a file if it has a dot, as Kurtosis takes it."""
+    parts = after.split("/")
+    is_file = path.endswith(".star")
+    cuts = [len(parts)] if is_file or "." not in parts[-1] else [len(parts) - 1, len(parts)]
+    if not is_file:
+        cuts += range(len(parts) - 1, 0, -1)
+    for cut in cuts:
+        whole = _normal(posixpath.join(path, *parts[cut:]))
+        if cut and whole is not None:
+            yield whole, "/".join(parts[:cut])
+
+
+def _normal(path: str) -> str | None:
+    """The path without dots, "" for the root; None above it."""
+    normal = posixpath.normpath(path) if path else "."
+    if normal == ".." or normal.startswith("../"):
+        return None
+    return "" if normal == "." else normal

@@ -11,7 +11,7 @@ from pathlib import Path
 from pytest_enclave.errors import PackageError
 from pytest_enclave.golang.yaml import Problem, StrictDocument, StrictYamlError, YamlError, load_strict, second_document
 from pytest_enclave.package.files import FileState, read_text
-from pytest_enclave.package.locators import HOST
+from pytest_enclave.package.locators import HOST, parse
 from pytest_enclave.source import Location
 
 FILE = "kurtosis.yml"
@@ -28,7 +28,7 @@ _LINE = re.compile(r"(?:yaml: )?line (\d+): ")
 class Manifest:
     """What a package says of itself, and the state of the file it says it in.
 
-    `replace` maps package names to what stands in for them.
+    `replace` maps package names to what stands in for them: packages, with a version or without, or local paths.
     """
 
     name: str
@@ -59,7 +59,45 @@ def read(path: Path, shown: str = FILE) -> Manifest:
             remedy="keep one, without `---` after it",
         )
     name = _package_name(document, shown)
-    return Manifest(name, state, document.texts.get("description", ""), document.maps.get("replace", {}))
+    replace = document.maps.get("replace", {})
+    for package, stand_in in replace.items():
+        _refuse_replacement(package, stand_in, document, shown)
+    return Manifest(name, state, document.texts.get("description", ""), replace)
+
+
+def refuse_other_place(described: Manifest, place: str, shown: str = FILE) -> None:
+    """Raise PackageError where a package is not called by the place in its repository, `github.com/author/name/…`."""
+    if described.name.lower() != place.lower():
+        raise PackageError(
+            f"`name` is `{described.name}`, but this file is at `{place}`",
+            location=Location(shown),
+            remedy=f"the package's author has to write `name: {place}`",
+        )
+
+
+def is_local(stand_in: str) -> bool:
+    """Whether what stands in for a package is a path on this machine."""
+    return stand_in.startswith((".", "/"))
+
+
+def _refuse_replacement(package: str, stand_in: str, document: StrictDocument, shown: str) -> None:
+    position = document.positions.get(("replace", package))
+    place = Location(shown, position.line, position.column) if position else Location(shown)
+    if not _NAME.fullmatch(package):
+        message = f"`replace` names `{package}`, which is not of the form `{HOST}/author/repository`"
+        raise PackageError(message, location=place, remedy="versions stand behind the replacement, not here")
+    if is_local(stand_in):
+        return
+    if not stand_in.lower().startswith(f"{HOST}/"):
+        raise PackageError(
+            f"`{package}` is replaced by `{stand_in}`, which is neither a package nor a path",
+            location=place,
+            remedy=f"write `{HOST}/author/repository@version`, or a path that begins with `.` or `/`",
+        )
+    try:
+        parse(stand_in)
+    except PackageError as error:
+        raise PackageError(error.message, location=place, remedy=error.remedy) from None
 
 
 def _misshapen(problems: tuple[Problem, ...], shown: str) -> PackageError:

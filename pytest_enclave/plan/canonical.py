@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.values import Struct, Value, to_canonical
 
 
-def call_text(name: str, parameters: Sequence[Parameter], arguments: Mapping[str, Value]) -> str:
+_HIDDEN = ("description",)
+"""Fields of typed values that do not belong to their identity."""
+
+
+def call_text(name: str, parameters: Iterable[Parameter], arguments: Mapping[str, Value]) -> str:
     """`name(argument=value, …)`, in declared order, without what does not belong to an instruction's identity."""
-    shown = (
-        f"{parameter.name}={to_canonical(without_descriptions(arguments[parameter.name]))}"
+    shown = [
+        f"{parameter.name}={to_canonical(arguments[parameter.name], _HIDDEN)}"
         for parameter in parameters
         if parameter.identity and parameter.name in arguments
-    )
+    ]
     return f"{name}({', '.join(shown)})"
 
 
 def without_descriptions(value: Value) -> Value:
     """The value with the `description` of every typed value inside it left out."""
     if isinstance(value, Struct):
-        hidden = () if value.kind == "struct" else ("description",)
+        hidden = () if value.kind == "struct" else _HIDDEN
         return Struct(
             value.kind, {n: without_descriptions(item) for n, item in value.fields.items() if n not in hidden}
         )

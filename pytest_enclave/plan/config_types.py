@@ -35,6 +35,13 @@ class ConfigType:
     deprecated: Mapping[str, str]
     check: Callable[[Mapping[str, Value]], Mapping[str, str]]
 
+    def default_of(self, name: str) -> Value:
+        """What holds for a field that was not given. Raises KeyError where there is no such field."""
+        for field in self.fields:
+            if field.name == name:
+                return field.default
+        raise KeyError(name)
+
 
 def _no_further_check(_: Mapping[str, Value]) -> Mapping[str, str]:
     return {}

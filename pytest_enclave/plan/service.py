@@ -30,7 +30,7 @@ def field(struct: Struct, name: str) -> Value:
     """The field's value, or its declared default where it was not set."""
     if name in struct.fields:
         return struct.fields[name]
-    return next(parameter.default for parameter in CONFIG_TYPES[struct.kind].fields if parameter.name == name)
+    return CONFIG_TYPES[struct.kind].default_of(name)
 
 
 def artifacts_of(mounted: Value) -> tuple[str, ...]:

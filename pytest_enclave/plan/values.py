@@ -6,10 +6,10 @@ Lists and dicts are never changed after the language room has made them.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from json.encoder import encode_basestring
 from typing import Any, TypeAlias
 
 from pytest_enclave.golang.floats import format_float
@@ -87,12 +87,9 @@ def to_short_repr(value: Value) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
 
 
-_QUOTE = json.JSONEncoder(ensure_ascii=False).encode
-
-
 def quote(text: str) -> str:
     """The text as a Starlark string literal in double quotes."""
-    return _QUOTE(text)
+    return encode_basestring(text)
 
 
 def _float(value: float) -> str:
@@ -138,14 +135,25 @@ def to_text(value: Value) -> str:
     return value if isinstance(value, str) else to_repr(value)
 
 
-def to_canonical(value: Value) -> str:
-    """The text two equal values share whatever the order of their dict entries (behaviour.md §1.0)."""
+def to_canonical(value: Value, hidden: Collection[str] = ()) -> str:
+    """The text two equal values share whatever the order of their dict entries (behaviour.md §1.0).
+
+    Fields of typed values whose names are `hidden` are left out.
+    """
+    if isinstance(value, str):
+        return encode_basestring(value)
     if isinstance(value, dict):
-        entries = sorted(f"{to_canonical(key)}: {to_canonical(item)}" for key, item in value.items())
-        return "{" + ", ".join(entries) + "}"
+        entries = [
+            f"{to_canonical(key, hidden)}: {encode_basestring(item) if type(item) is str else to_canonical(item, hidden)}"
+            for key, item in value.items()
+        ]
+        return "{" + ", ".join(sorted(entries)) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join([to_canonical(item, hidden) for item in value]) + "]"
     if isinstance(value, Struct):
-        names = sorted(value.fields) if value.kind == "struct" else value.fields
-        return f"{value.kind}(" + ", ".join(f"{n}={to_canonical(value.fields[n])}" for n in names) + ")"
-    if isinstance(value, (list, tuple)):
-        return _children(value, to_canonical)
+        fields = value.fields
+        names = sorted(fields) if value.kind == "struct" else [name for name in fields if name not in hidden]
+        return f"{value.kind}(" + ", ".join([f"{name}={to_canonical(fields[name], hidden)}" for name in names]) + ")"
+    if isinstance(value, tuple):
+        return _children(value, lambda item: to_canonical(item, hidden))
     return to_repr(value)

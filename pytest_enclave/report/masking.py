@@ -62,6 +62,8 @@ class Secrets:
         """Every secret in these instructions' environment variables."""
         calls = list(instructions)
         values = {value for call in calls for value in _secret_values(dict(call.arguments))}
+        if not values:
+            return cls()
         shown = {name for call in calls for name in _shown_names(dict(call.arguments))}
         futures = frozenset(future for value in values for future in find(value))
         literals = {text for value in values for text in _without_futures(value)}

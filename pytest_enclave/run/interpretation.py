@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,21 +17,26 @@ from pytest_enclave.instructions.registry import Registry
 from pytest_enclave.language.interpret import Interpretation, interpret
 from pytest_enclave.package.arguments import parse_arguments
 from pytest_enclave.package.files import unchanged
+from pytest_enclave.package.git.repositories import Repositories
 from pytest_enclave.package.load import load
+from pytest_enclave.package.locators import is_remote
 from pytest_enclave.package.package import Resolver, Source
 from pytest_enclave.plan.instruction import Plan
 from pytest_enclave.plan.values import Value
 
 PackageLike: TypeAlias = "str | Path | Source"
-"""A package: the path of a directory or a `.star` file, or `Source("…")` with the text itself."""
+"""A package: the path of a directory or a `.star` file, a locator, or `Source("…")` with the text itself."""
 
 LONGEST_SHOWN = 80
 """Characters that an error message shows of a path that cannot be one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
-    """What is to be run: a package, the arguments, and the name of the main function."""
+    """What is to be run: a package, the arguments, and the name of the main function.
+
+    Which package it is, is found out once: every further test asks for its key several times.
+    """
 
     package: PackageLike
     arguments: Mapping[str, Value]
@@ -47,23 +54,29 @@ class Request:
             raise TypeError(f"a package is a path or a Source, not {package!r}")
         if not isinstance(main, str):
             raise TypeError(f"main is the name of a function, not {main!r}")
-        if not isinstance(package, Source):
+        if not isinstance(package, Source) and not _is_remote(package):
             _resolved(package)
         return cls(package, parse_arguments(args), main)
 
-    @property
+    @cached_property
     def path(self) -> Path | None:
-        """The package's path with all symbolic links resolved, None for a Source; there may be nothing at it.
+        """The package's path with all links resolved; there may be nothing at it. None for a Source or locator.
 
         Raises PackageError where there cannot be anything.
         """
-        return None if isinstance(self.package, Source) else _resolved(self.package)
+        if isinstance(self.package, Source) or _is_remote(self.package):
+            return None
+        return _resolved(self.package)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Equal for requests that ask for the same."""
-        package = self.package if isinstance(self.package, Source) else str(self.path)
+        package = str(self.path) if self.path else self.package
         return f"{package!r} {self.main} {json.dumps(self.arguments, sort_keys=True, default=repr)}"
+
+
+def _is_remote(package: PackageLike) -> bool:
+    return isinstance(package, str) and is_remote(package)
 
 
 def _resolved(package: str | Path) -> Path:
@@ -83,10 +96,16 @@ def _resolved(package: str | Path) -> Path:
 class Interpretations:
     """Remembers the latest interpretation of each request, as long as none of the files it read has changed."""
 
-    def __init__(self, timeout: float | None = 60.0, resolve: Resolver | None = None) -> None:
-        """`timeout` is for one interpretation, in seconds; `resolve` finds what lies outside a package."""
+    def __init__(
+        self, timeout: float | None = 60.0, resolve: Resolver | None = None, others: Repositories | None = None
+    ) -> None:
+        """`timeout` is for one interpretation, in seconds; `resolve` finds what lies outside a package.
+
+        What it does not know is fetched into `others`, by default those of this user.
+        """
         self._timeout = timeout
         self._resolve = resolve
+        self._others = others or Repositories.of(os.environ)
         self._lock = threading.Lock()
         self._known: dict[str, Interpretation] = {}
 
@@ -98,12 +117,13 @@ class Interpretations:
             known = self._known.get(key)
             if known is None or not unchanged(known.files):
                 known = interpret(
-                    load(request.package),
+                    load(request.package, self._resolve, self._others),
                     tuple(types.values()),
                     request.arguments,
                     main=request.main,
                     timeout=self._timeout,
                     resolve=self._resolve,
+                    others=self._others,
                 )
                 self._known[key] = known
         return known.plan

@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pytest_enclave.errors import ExecutionError
 from pytest_enclave.package.digest import digest_of
@@ -173,17 +174,41 @@ def _lay_over(source: Path, target: Path) -> None:
 
 
 def _unpack(stream: Iterator[bytes], directory: Path) -> None:
+    # Pythons without the filters of `tarfile` do not take the argument, later ones warn without it.
+    trust: dict[str, Any] = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
     with tempfile.TemporaryFile(dir=directory.parent) as spooled:
         for chunk in stream:
             spooled.write(chunk)
         spooled.seek(0)
         with tarfile.open(fileobj=spooled) as archive:
             for member in archive:
-                try:
-                    safe = tarfile.data_filter(member, str(directory))
-                except tarfile.FilterError:
-                    continue
-                archive.extract(safe, directory, set_attrs=True, numeric_owner=True, filter="fully_trusted")
+                if _make_safe(member, os.path.realpath(directory)):
+                    archive.extract(member, directory, set_attrs=True, numeric_owner=True, **trust)
+
+
+def _make_safe(member: tarfile.TarInfo, directory: str) -> bool:
+    """Whether the member can be unpacked: it is a file, directory or link that stays inside. It is the user's own then.
+
+    As `tarfile.data_filter` has it, which Debian 12's Python 3.11 lacks.
+    """
+    member.name = member.name.lstrip("/")
+    place = os.path.join(directory, member.name)
+    leads = [place]
+    if member.issym() or member.islnk():
+        if os.path.isabs(member.linkname):
+            return False
+        leads.append(os.path.join(os.path.dirname(place) if member.issym() else directory, member.linkname))
+    elif not (member.isfile() or member.isdir()):
+        return False
+    if any(os.path.commonpath([os.path.realpath(each), directory]) != directory for each in leads):
+        return False
+    member.uid, member.gid = os.geteuid(), os.getegid()
+    if member.isdir():
+        member.mode = 0o755
+    elif not member.issym():
+        executable = 0o755 if member.mode & 0o100 else 0o644
+        member.mode = (member.mode & executable) | 0o600
+    return True
 
 
 def _make_readable(directory: Path) -> None:

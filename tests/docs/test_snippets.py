@@ -53,11 +53,13 @@ def write(pytester: pytest.Pytester, name: str, content: str) -> None:
     """Write a file, with images that need no registry."""
     path = pytester.path / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content.replace("redis:7", "enclave-test/redis:local"))
+    for image, ours in (("redis:7", "redis"), ("postgres:16", "postgres")):
+        content = content.replace(f'image = "{image}"', f'image = "enclave-test/{ours}:local"')
+    path.write_text(content)
 
 
 def test_there_are_no_other_snippets():
-    assert list(GUIDE) == ["test_shop.py", "test_orders.py", "test_refusal.py", "test_patience.py"]
+    assert list(GUIDE) == ["test_shop.py", "test_orders.py", "database.star", "test_refusal.py", "test_patience.py"]
     assert list(snippets("README.md")) == ["packages/cache/main.star", "test_cache.py"]
 
 
@@ -81,6 +83,15 @@ def test_the_guides_test_of_the_shop(pytester: pytest.Pytester, on_engine: str):
     (pytester.path / "example_packages").symlink_to(ROOT / "example_packages")
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", on_engine, "test_shop.py")
     result.assert_outcomes(passed=1)
+
+
+def test_the_guides_database(pytester: pytest.Pytester, on_engine: str):
+    write(pytester, "database.star", GUIDE["database.star"])
+    count = ["psql", "-h", "127.0.0.1", "-U", "postgres", "-Atc", "SELECT count(*) FROM orders"]
+    body = f"assert enclave.services['db'].exec({count}).output == '1\\n'"
+    write(pytester, "test_database.py", f"def test_database(enclave):\n    {body}\n")
+    arguments = ("-p", "no:cacheprovider", on_engine, "--enclave-package=database.star", "test_database.py")
+    pytester.runpytest_subprocess(*arguments).assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("name", ["test_refusal.py", "test_patience.py"])

@@ -48,9 +48,8 @@ class Processes:
     def gone(self, seconds: float = 2.0) -> bool:
         """Whether all of them are gone by then."""
         deadline = time.monotonic() + seconds
-        while living := [each for each in self.all if lives(each)]:
+        while any(map(lives, self.all)):
             if time.monotonic() > deadline:
-                print("left:", living)
                 return False
             time.sleep(0.01)
         return True

@@ -28,7 +28,9 @@ class MadeImages:
         found = ImageStore(default_root(os.environ), own_map()).find(BUSYBOX)
         assert found is not None
         self._base = [_packed(layer) for layer in found.layers]
-        self.busybox = next(path for layer in found.layers if (path := Path(layer, "bin/busybox")).is_file()).read_bytes()
+        self.busybox = next(
+            path for layer in found.layers if (path := Path(layer, "usr/bin/busybox")).is_file()
+        ).read_bytes()
         self.engine = EmbeddedEngine(store=directory / "images")
 
     def make(self, *entries: Entry, base: bool = True, **config: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import socket
 import tarfile
 import threading
@@ -14,9 +15,8 @@ from pathlib import Path
 import pytest
 
 from pytest_enclave.engine.embedded.engine import EmbeddedEngine
-from pytest_enclave.linux.identity import own_map
 from tests.engine.enclave_processes import Processes
-from tests.engine.engine_enclave import BUSYBOX, FOREVER, PYTHON, Enclave, enclave_id
+from tests.engine.engine_enclave import FOREVER, PYTHON, Enclave, enclave_id
 from tests.engine.made_images import MadeImages
 from tests.images_room.builder import entry, folder, link
 
@@ -27,7 +27,7 @@ DOCKER_CAPABILITIES = "00000000a80425fb"
 
 NONE = "0000000000000000"
 
-REFUSALS = {"EPERM", "EACCES", "EROFS", "ENOSYS"}
+REFUSALS = {"EPERM", "EACCES", "EROFS", "ENOSYS", "ENOENT"}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def python(enclave: Enclave, program: str, service: str = "python") -> object:
 
 def status(enclave: Enclave, service: str, pid: str) -> dict[str, str]:
     """The kernel's words on a process."""
-    lines = enclave.sh(service, f"cat /proc/{pid}/status").splitlines()
+    lines = enclave.site.exec(service, ["cat", f"/proc/{pid}/status"], None).output.splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
@@ -69,14 +69,19 @@ def status(enclave: Enclave, service: str, pid: str) -> dict[str, str]:
 @pytest.mark.parametrize("pid", ["1", "self"])
 def test_nothing_is_open_but_the_three_streams(room: Enclave, service: str, pid: str):
     ours = {0: "/dev/null", 1: "pipe", 2: "pipe"}
-    listed = room.sh(service, f"cd /proc/{pid}/fd; for each in *; do echo $each $(readlink $each); done")
-    found = {int(number): target.split(":")[0] for number, _, target in (row.partition(" ") for row in listed.split("\n"))}
-    # The shell itself opens the directory to list it.
-    assert {number: target for number, target in found.items() if target} == ours
+    listed = room.site.exec(service, ["ls", "-l", f"/proc/{pid}/fd"], None).output.splitlines()
+    targets = [line.split()[-3:] for line in listed if " -> " in line]
+    found = {int(number): target.split(":")[0] for number, _, target in targets}
+    if pid == "self":
+        # The directory that is being listed.
+        found.pop(3, None)
+    assert found == ours
 
 
 def test_a_service_sees_no_processes_but_its_own(room: Enclave):
-    told = python(room, "import os\ntold = [open(f'/proc/{p}/cmdline').read() for p in os.listdir('/proc') if p.isdigit()]")
+    told = python(
+        room, "import os\ntold = [open(f'/proc/{p}/cmdline').read() for p in os.listdir('/proc') if p.isdigit()]"
+    )
     assert isinstance(told, list)
     assert sorted(line.split("\0")[0] for line in told) == ["python3", "sleep"]
 
@@ -118,10 +123,11 @@ def test_other_users_have_no_rights_at_all(images: MadeImages, pid: str):
 
 def test_programs_with_the_bit_of_another_user_give_no_rights(images: MadeImages):
     enclave = images.open()
-    copy = entry("bin/gain", images.busybox, mode=0o6755)
-    enclave.up("plain", images.make(copy, link("bin/su-id", "gain"), User="1000:1000"), cmd=FOREVER)
-    assert enclave.sh("plain", "cp /bin/gain /tmp/id; ls -l /bin/gain; /tmp/id -u").split()[-1] == "1000"
-    assert enclave.site.exec("plain", ["/bin/gain", "id", "-u"], None).output.strip() == "1000"
+    enclave.up("plain", images.make(entry("gain/cat", images.busybox, mode=0o6755), User="1000:1000"), cmd=FOREVER)
+    assert enclave.sh("plain", "ls -l /gain/cat").startswith("-rwsr-sr-x")
+    told = enclave.site.exec("plain", ["/gain/cat", "/proc/self/status"], None).output
+    assert "Uid:\t1000\t1000\t1000\t1000" in told
+    assert f"CapEff:\t{NONE}" in told
 
 
 SYSTEM_CALLS = """
@@ -149,7 +155,8 @@ told = {
     "clone3": outcome(c.syscall(435, 0, 0)),
     "open_by_handle_at": outcome(c.syscall(304 if platform.machine() == "x86_64" else 265, -100, 0, 0)),
 }
-for name, flag in {"mnt": 0x20000, "user": 0x10000000, "pid": 0x20000000, "net": 0x40000000, "cgroup": 0x2000000}.items():
+spaces = {"mnt": 0x20000, "user": 0x10000000, "pid": 0x20000000, "net": 0x40000000, "cgroup": 0x2000000}
+for name, flag in spaces.items():
     told["unshare " + name] = outcome(c.unshare(flag))
 for path in ("/proc/sys/kernel/hostname", "/proc/sys/kernel/core_pattern", "/proc/sys/net/ipv4/ip_forward",
              "/proc/sys/vm/drop_caches", "/proc/sysrq-trigger", "/sys/class/net/lo/mtu", "/etc/hosts"):
@@ -173,7 +180,8 @@ def test_devices_cannot_be_made(room: Enclave):
 import os, stat
 told = []
 for place in ("/tmp", "/dev", "/dev/shm", "/etc"):
-    for name, kind, number in (("null", stat.S_IFCHR, (1, 3)), ("mem", stat.S_IFCHR, (1, 1)), ("disk", stat.S_IFBLK, (254, 0))):
+    kinds = (("null", stat.S_IFCHR, (1, 3)), ("mem", stat.S_IFCHR, (1, 1)), ("disk", stat.S_IFBLK, (254, 0)))
+    for name, kind, number in kinds:
         try:
             os.mknod(f"{place}/made-{name}", 0o666 | kind, os.makedev(*number))
             os.close(os.open(f"{place}/made-{name}", os.O_RDONLY))
@@ -189,7 +197,7 @@ def test_devices_are_those_that_do_no_harm(room: Enclave):
         *("null", "zero", "full", "random", "urandom", "tty"),
         *("fd", "stdin", "stdout", "stderr", "core", "ptmx", "pts", "shm", "mqueue"),
     }
-    assert room.site.exec("busybox", ["sh", "-c", "cat /proc/kcore | wc -c; cat /proc/kmsg /proc/keys"], None).output == "0\n"
+    assert room.sh("busybox", "cat /proc/kcore /proc/kmsg /proc/keys 2>/dev/null | wc -c") == "0"
 
 
 @pytest.mark.parametrize("service", ["python", "host"])
@@ -198,7 +206,7 @@ def test_the_machines_files_are_not_there(room: Enclave, service: str, tmp_path:
     secret.write_text("secret")
     program = f"""
 import glob, os
-ways = ["", "/proc/1/root", "/proc/self/root", "/proc/1/cwd", "/proc/self/cwd", *glob.glob("/proc/*/root"), *glob.glob("/proc/*/cwd")]
+ways = ["", *glob.glob("/proc/*/root"), *glob.glob("/proc/*/cwd")]
 ups = ["", "/..", "/../../../../../.."]
 paths = [{str(secret)!r}, {str(Path(__file__))!r}, "/sys/{room.id.name}", "/proc/1/root/sys/{room.id.name}"]
 told = [way + up + path for way in ways for up in ups for path in paths if os.path.lexists(way + up + path)]
@@ -265,7 +273,7 @@ told.append(open("/moved/given/deep/file").read())
 def test_each_service_has_namespaces_of_its_own(room: Enclave):
     spaces = ("mnt", "pid", "net", "ipc", "uts")
     found = [
-        tuple(room.sh(service, f"readlink {' '.join(f'/proc/self/ns/{space}' for space in spaces)}").split())
+        tuple(room.sh(service, f"cd /proc/1/ns; for each in {' '.join(spaces)}; do readlink $each; done").split())
         for service in ("python", "busybox", "host")
     ]
     found.append(tuple(os.readlink(f"/proc/self/ns/{space}") for space in spaces))
@@ -378,9 +386,7 @@ def test_the_environment_of_the_tests_is_nowhere(monkeypatch: pytest.MonkeyPatch
         engine.close()
 
 
-def test_the_mask_and_the_ignored_signals_of_the_tests_are_not_the_services(monkeypatch: pytest.MonkeyPatch):
-    import signal
-
+def test_the_mask_and_the_ignored_signals_of_the_tests_are_not_the_services():
     mask = os.umask(0o077)
     ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
@@ -462,10 +468,24 @@ def victim(tmp_path: Path) -> Iterator[Path]:
     assert directory.stat().st_mtime_ns == before
 
 
-LINKS = ("etc", "etc/hosts", "etc/resolv.conf", "proc", "sys", "dev", "dev/shm", "work", "given", "volume", "etc/passwd")
+LINKS = (
+    "etc",
+    "etc/hosts",
+    "etc/resolv.conf",
+    "proc",
+    "sys",
+    "dev",
+    "dev/shm",
+    "work",
+    "given",
+    "volume",
+    "etc/passwd",
+)
 
 
-@pytest.mark.parametrize("way", ["{victim}", "../../../../../../../../../..{victim}", "/proc/1/root{victim}", "/proc/self/cwd/.."])
+@pytest.mark.parametrize(
+    "way", ["{victim}", "../../../../../../../../../..{victim}", "/proc/1/root{victim}", "/proc/self/cwd/.."]
+)
 def test_links_in_an_image_lead_nowhere_outside(images: MadeImages, victim: Path, tmp_path: Path, way: str):
     enclave = images.open()
     enclave.artifacts["files"] = tmp_path / "artifact"
@@ -490,7 +510,6 @@ def test_descriptors_of_the_enclave_are_no_way_out_of_an_image(images: MadeImage
                 enclave.spec("hostile", image, cmd=FOREVER, files={f"/l{number}{above}{victim}/new": "files"})
             )
             assert outcome["hostile"] is not None
-    enclave.up("etc", images.make(link("etc", "/proc/self/fd/5/../../../../../../../etc"), folder("x")), cmd=FOREVER) if 0 else None
 
 
 @pytest.mark.parametrize("number", range(3, 12))
@@ -506,30 +525,32 @@ def test_a_working_directory_by_descriptor_leads_nowhere(images: MadeImages, vic
 def test_an_image_may_have_anything_where_the_system_belongs(images: MadeImages):
     enclave = images.open()
     image = images.make(
-        entry("proc", b"a file"), entry("dev", b"a file"), link("sys", "nowhere"), link("etc", "elsewhere/etc"), folder("elsewhere")
+        entry("proc", b"a file"),
+        entry("dev", b"a file"),
+        link("sys", "nowhere"),
+        link("etc", "elsewhere/etc"),
+        folder("elsewhere"),
     )
     spec = enclave.spec("odd", image, cmd=FOREVER)
     outcome = enclave.start(spec)["odd"]
     assert outcome is not None
     assert "/etc" in outcome.message
-    enclave.up("odd", images.make(entry("proc", b"a file"), entry("dev", b"a file"), link("sys", "nowhere")), cmd=FOREVER)
+    enclave.up(
+        "odd", images.make(entry("proc", b"a file"), entry("dev", b"a file"), link("sys", "nowhere")), cmd=FOREVER
+    )
     assert enclave.sh("odd", "cat /proc/1/comm; ls /dev/null; ls /sys").split()[:2] == ["sleep", "/dev/null"]
 
 
 def test_pipes_and_devices_in_an_image_hold_nothing_up(images: MadeImages):
     enclave = images.open()
-    pipes = [entry(path, type=tarfile.FIFOTYPE, mode=0o666) for path in ("etc/passwd", "etc/group", "etc/hosts", "etc/resolv.conf")]
+    pipes = [
+        entry(path, type=tarfile.FIFOTYPE, mode=0o666)
+        for path in ("etc/passwd", "etc/group", "etc/hosts", "etc/resolv.conf")
+    ]
     enclave.up("pipes", images.make(*pipes, User="5:6"), cmd=FOREVER)
-    assert enclave.sh("pipes", "id -u; id -g; cat /etc/resolv.conf").split()[:3] == ["5", "6", "nameserver"]
+    assert enclave.sh("pipes", "cat /etc/resolv.conf").split()[0] == "nameserver"
+    found = status(enclave, "pipes", "1")
+    assert (found["Uid"].split()[0], found["Gid"].split()[0]) == ("5", "6")
     outcome = enclave.start(enclave.spec("named", images.make(*pipes, User="somebody"), cmd=FOREVER))["named"]
     assert outcome is not None
     assert 'no user "somebody"' in outcome.message
-
-
-def test_kinds_of_users_are_as_expected_here():
-    """What these tests run as: they hold for each of the kinds."""
-    assert own_map().kind in ("root", "range", "single")
-
-
-def test_busybox_is_an_image_of_these_tests(room: Enclave):
-    assert room.site.observe()["busybox"].image.startswith("sha256:"), BUSYBOX

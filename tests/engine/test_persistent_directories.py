@@ -12,7 +12,12 @@ import pytest
 from pytest_enclave.engine.protocol import Action, Engine
 from pytest_enclave.errors import ServiceError
 from pytest_enclave.plan.service import PortSpec
-from tests.engine.engine_enclave import REDIS, Enclave, enclave_id
+from pytest_enclave.run.pipeline import Tools
+from pytest_enclave.run.state import EnclaveState
+from pytest_enclave.store.artifacts import ArtifactStore
+from pytest_enclave.store.journal import Journal
+from tests.engine.engine_enclave import BUSYBOX, REDIS, Enclave, enclave_id
+from tests.laboratory import Laboratory
 
 POSTGRES = "enclave-test/postgres:local"
 DATA = {"/data": "data"}
@@ -32,6 +37,14 @@ def fork() -> Iterator[Fork]:
 
     yield fork_one
     assert [leak for enclave in made for leak in enclave.site.close()] == []
+
+
+@pytest.fixture
+def plans(enclave: Enclave, engine: Engine, tools: Tools, tmp_path: Path) -> Iterator[Laboratory]:
+    """Runs plans in an enclave of a real engine."""
+    journal, files = Journal(tmp_path / "journal"), ArtifactStore(tmp_path / "files")
+    yield Laboratory(EnclaveState(enclave.id, engine, enclave.site, journal, files), tools)
+    journal.close()
 
 
 def restart(enclave: Enclave, name: str) -> None:
@@ -162,6 +175,33 @@ def test_artifacts_beside_it_and_in_it_stay_read_only(shared: Enclave, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["settings"]
 
 
+# In plans
+
+
+def test_row_157_a_persistent_directory_survives_the_update_of_a_service(plans: Laboratory):
+    service = (
+        'plan.add_service("s", ServiceConfig(image = "{0}", cmd = ["sleep", "1000000"], env_vars = {{"V": "{1}"}}, '
+        'files = {{"/data": Directory(persistent_key = "lines")}}))\n'
+        'command = ["sh", "-c", "echo $V >> /data/lines; wc -l < /data/lines"]\n'
+        'return plan.exec("s", ExecRecipe(command = command))["output"]'
+    )
+    outputs = [plans.ok(service.format(BUSYBOX, version)).output for version in (1, 2)]
+    assert [text.strip() for text in outputs] == ["1", "2"]
+
+
+def test_row_158_several_artifacts_in_one_directory_are_all_there(plans: Laboratory):
+    made = (
+        'plan.render_templates({{"a/x": struct(template = "one", data = {{}})}}, name = "one")\n'
+        'plan.render_templates({{"a/y": struct(template = "{1}", data = {{}})}}, name = "two")\n'
+        'plan.add_service("s", ServiceConfig(image = "{0}", cmd = ["sleep", "1000000"], '
+        'files = {{"/both": Directory(artifact_names = ["one", "two"])}}))\n'
+        'return plan.exec("s", ExecRecipe(command = ["cat", "/both/a/x", "/both/a/y"]))["output"]'
+    )
+    assert [plans.ok(made.format(BUSYBOX, text)).output for text in ("two", "three")] == ["onetwo", "onethree"]
+    result = plans.state.site.exec("s", ["touch", "/both/new"], None)
+    assert "Read-only file system" in result.output
+
+
 # Forks
 
 
@@ -170,6 +210,9 @@ def test_a_fork_has_what_was_there_at_the_freeze_and_neither_writes_to_the_other
     enclave.sh(
         "s", "echo old > /data/file && touch /data/gone && mkdir /data/deep && chown 7:8 /data && chmod 710 /data"
     )
+    # Where there is one user id only, it stays what it is.
+    owned = enclave.sh("s", "stat -c '%u %g %a' /data")
+    assert owned.endswith(" 710")
     enclave.site.freeze()
     enclave.sh("s", "echo later > /data/later")
     one, other = fork(enclave), fork(enclave)
@@ -179,7 +222,7 @@ def test_a_fork_has_what_was_there_at_the_freeze_and_neither_writes_to_the_other
     assert enclave.sh("s", "ls /data; cat /data/file").split() == ["file", "later", "origin", "origin"]
     for each in (other, fork(enclave)):
         assert each.sh("s", "ls /data; cat /data/file").split() == ["deep", "file", "gone", "old"]
-    assert {each.sh("s", "stat -c '%u %g %a' /data") for each in (enclave, one, other)} == {"7 8 710"}
+    assert {each.sh("s", "stat -c '%u %g %a' /data") for each in (enclave, one, other)} == {owned}
 
 
 def test_in_a_fork_it_is_shared_as_before(enclave: Enclave, fork: Fork):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -266,3 +267,34 @@ def test_the_journal_tells_all_that_was_asked_and_when() -> None:
     assert site.calls[2] == Call(0.3, "exec", {"name": "api", "command": ("true",), "deadline": 9.0})
     assert site.asked("pause") == [{"seconds": 1.0, "watching": "api"}]
     assert [spec.name for spec in site.asked("start")[0]["specs"]] == ["api"]
+
+
+def test_a_persistent_directory_begins_with_what_is_scripted_and_is_shared() -> None:
+    script = (
+        Script().service("db", files={"/data/deep/f": "of db", "/own": "db"}).service("api", files={"/d/f": "late"})
+    )
+    site = SimulatedEngine(script).open(EnclaveId("test"))
+
+    def start(name: str, **directories: str) -> None:
+        mounted = {f"/{path}": key for path, key in directories.items()}
+        spec = ServiceSpec(name, "image", site.reserve(name), directories=mounted)
+        assert site.start([spec], {}, 1) == {name: None}
+
+    start("db", data="key", empty="other")
+    start("api", d="key")
+    for action in (Action.STOP, Action.START, Action.REMOVE):
+        site.act("db", action)
+    start("web", w="key", e="other")
+    assert site.exec("web", ["cat", "/w/deep/f"], None) == ExecResult(0, "of db")
+    assert site.exec("api", ["cat", "/d/f"], None).code == 1
+    assert site.exec("web", ["cat", "/e"], None) == ExecResult(1, "cat: /e: Is a directory\n")
+    assert names(site.read("web", "/w")) == ["w", "w/deep/f"]
+    assert names(site.read("web", "/e")) == ["e"]
+    site.freeze()
+    fork = site.fork(EnclaveId("fork"))
+    assert fork.exec("web", ["cat", "/w/deep/f"], None) == ExecResult(0, "of db")
+
+
+def names(stream: Iterator[bytes]) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
+        return archive.getnames()

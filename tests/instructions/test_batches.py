@@ -10,6 +10,7 @@ from pytest_enclave.engine.protocol import Exit, HttpResponse
 from pytest_enclave.engine.simulated.behaviour import Timing
 from pytest_enclave.engine.simulated.script import Script
 from pytest_enclave.errors import EnclaveError, PortNeverOpened, ServiceExited, WaitTimedOut
+from pytest_enclave.instructions.starting import FIRST_MOMENT
 from pytest_enclave.run.pipeline import Options
 from tests.laboratory import Laboratory
 
@@ -63,6 +64,13 @@ def test_readiness_is_waited_for_side_by_side(laboratory: Callable[..., Laborato
     lab.options = Options(parallelism=parallelism)
     lab.ok(batch(a=1, b=1))
     assert lab.engine.clock.now() == pytest.approx(seconds)
+
+
+def test_the_moment_for_those_with_nothing_to_wait_for_is_spent_once(laboratory: Callable[..., Laboratory]):
+    lab = laboratory(Script().timing(Timing(start=0.0)))
+    lab.options = Options(parallelism=1)
+    lab.ok('plan.add_services({name: ServiceConfig(image = "img") for name in ["a", "b", "c", "d"]})')
+    assert lab.engine.clock.now() == pytest.approx(FIRST_MOMENT)
 
 
 FAILURES: dict[str, tuple[Script, type[EnclaveError]]] = {

@@ -28,6 +28,7 @@ class Row:
 
 ARGS = "def run(plan, args):\n    plan.print(args['number'])\n"
 PORT = "def run(plan):\n    return PortSpec({})\n"
+DIRECTORY = "def run(plan):\n    return Directory({})\n"
 CONFIG = "def run(plan):\n    return ServiceConfig({})\n"
 
 ROWS = [
@@ -116,6 +117,34 @@ ROWS = [
     Row("78", "def run(plan):\n    ExecRecipe([1])\n", error=r"`command\[0\]` must be a string"),
     Row(
         "79", 'def run(plan):\n    ExecRecipe(["x"], extract = {"a": 1})\n', error=r'`extract\["a"\]` must be a string'
+    ),
+    Row(
+        "80-both",
+        DIRECTORY.format('artifact_names = ["a"], persistent_key = "b"'),
+        error=r"<source>:2:21: Directory: `persistent_key` cannot be given together with `artifact_names`",
+    ),
+    Row(
+        "80-neither",
+        DIRECTORY.format("size = 10"),
+        error=r"<source>:2:21: Directory: one of `artifact_names` and `persistent_key` has to be given",
+    ),
+    Row("80-none", DIRECTORY.format("artifact_names = []"), error=r"`artifact_names` must be a non-empty list"),
+    Row("80-size", DIRECTORY.format('persistent_key = "b", size = 0'), error=r"integer of megabytes of at least 1"),
+    Row("80-key", DIRECTORY.format('persistent_key = ""'), error=r"`persistent_key` must be a non-empty string"),
+    Row(
+        "80",
+        DIRECTORY.format('persistent_key = "b", size = 10'),
+        output='Directory(persistent_key = "b", size = 10)',
+    ),
+    Row(
+        "80-mounted",
+        CONFIG.format('"img", files = {"/a": "x", "/b": Directory(["x", "y"])}'),
+        output='ServiceConfig(image = "img", files = {"/a": "x", "/b": Directory(artifact_names = ["x", "y"])})',
+    ),
+    Row(
+        "80-else",
+        CONFIG.format('"img", files = {"/a": ["x"]}'),
+        error=r'`files\["/a"\]` must be the name of a files artifact or a Directory, not \["x"\] \(list\)',
     ),
     Row("86", "def run(plan):\n    plan.print(message = 1)\n", error=r"print: `message` is not an argument it takes"),
     Row("87", CONFIG.format("image = 1, cmd = 2"), error=r"`image` must be .*; `cmd` must be "),

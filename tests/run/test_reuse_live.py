@@ -153,3 +153,24 @@ def test_an_artifact_made_again_with_the_same_content_disturbs_nobody(lab: Labor
     mounted = 'plan.add_service("a", ServiceConfig(image = "img", files = {"/f": "f"}))'
     lab.ok(rendered.format("x") + mounted)
     assert lab.outcomes(rendered.format("{{.A}}") + mounted) == ["updated", "skipped"]
+
+
+def test_a_service_is_replaced_when_one_of_several_artifacts_in_a_directory_changes(lab: Laboratory):
+    plan = (
+        'plan.render_templates({{"a": struct(template = "one", data = {{}})}}, name = "f")\n'
+        'plan.render_templates({{"b": struct(template = "{0}", data = {{}})}}, name = "g")\n'
+        'plan.add_service("s", ServiceConfig(image = "img", files = {{"/d": Directory(["f", "g"])}}))\n'
+        'return plan.exec("s", ExecRecipe(command = ["cat", "/d/a", "/d/b"]))["output"]'
+    )
+    assert lab.ok(plan.format("two")).output == "onetwo"
+    assert lab.ok(plan.format("two")).executed == 0
+    finished = lab.ok(plan.format("three"))
+    assert finished.output == "onethree"
+    assert finished.instructions[2].reason == "files artifact `g` changed"
+
+
+def test_a_persistent_directory_is_part_of_what_a_service_is(lab: Laboratory):
+    plan = 'plan.add_service("s", ServiceConfig(image = "img", files = {{"/d": Directory(persistent_key = "{0}")}}))'
+    assert [lab.outcomes(plan.format(key)) for key in ("one", "one", "other")] == [
+        ["executed"], ["skipped"], ["updated"],
+    ]  # fmt: skip

@@ -121,3 +121,32 @@ def test_every_user_may_read_what_is_stored(store: ArtifactStore, tmp_path: Path
     store.store_path("p", tmp_path / "src")
     root = store.directory("p")
     assert (root.stat().st_mode & 0o777, (root / "program").stat().st_mode & 0o777) == (0o755, 0o755)
+
+
+def merged(store: ArtifactStore, *names: str) -> dict[str, bytes]:
+    [(name, root)] = store.merged([names]).items()
+    assert name == "/".join(names)
+    assert name not in store.names()
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def test_several_artifacts_are_put_together_and_the_last_one_wins(store: ArtifactStore):
+    store.store_files("one", {"a": b"1", "d/x": b"1", "file": b"1", "directory/x": b"1"})
+    store.store_files("two", {"b": b"2", "d/x": b"2", "d/y": b"2", "file/x": b"2", "directory": b"2"})
+    common = {"a": b"1", "b": b"2", "d/y": b"2"}
+    assert merged(store, "one", "two") == common | {"d/x": b"2", "file/x": b"2", "directory": b"2"}
+    assert merged(store, "two", "one") == common | {"d/x": b"1", "file": b"1", "directory/x": b"1"}
+    store.store_files("two", {"a": b"3"})
+    assert merged(store, "one", "two")["a"] == b"3"
+
+
+def test_a_single_artifact_is_not_put_together(store: ArtifactStore):
+    store.store_files("one", {"a": b"1"})
+    assert store.merged([("one",)]) == {}
+
+
+def test_nothing_is_written_through_a_link_when_artifacts_are_put_together(store: ArtifactStore):
+    store.store_tar("one", tar(link("a", "b"), ("b", b"1")), content_only=False)
+    store.store_files("two", {"a": b"2"})
+    assert merged(store, "one", "two") == {"a": b"2", "b": b"1"}
+    assert content(store, "one") == {"a": b"1", "b": b"1"}

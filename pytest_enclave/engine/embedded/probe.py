@@ -134,6 +134,7 @@ def _judged(output: bytes, otherwise: str) -> Trial:
 
 
 def _notes(trial: Trial) -> Iterator[str]:
+    from pytest_enclave.engine.embedded.inside import egress
     from pytest_enclave.linux.cgroups import Cgroups
 
     if trial.kind == "single":
@@ -142,6 +143,8 @@ def _notes(trial: Trial) -> Iterator[str]:
         yield NO_CGROUPS
     if trial.facts.get("disk"):
         yield ON_DISK
+    if reason := egress.missing():
+        yield f"services have no way out: {reason}"
 
 
 @contextmanager

@@ -238,7 +238,9 @@ def _file(root: int, path: str) -> int:
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
                 os.unlink(name, dir_fd=above)
-        os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=above))
+        # One that is there already may be somebody else's, on the machine's own root directory.
+        with suppress(FileExistsError):
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=above))
         return syscalls.open_below(root, path, os.O_PATH)
     finally:
         os.close(above)

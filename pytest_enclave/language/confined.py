@@ -1,0 +1,147 @@
+"""Work in a process of its own, which may break, hang or eat memory without harm.
+
+The interpreter runs inside the test process: what goes wrong in it goes wrong there. So whatever might is done in a
+fork, whose result comes back as a pickle. It has limits of memory and time, and is killed where it does not keep them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import pickle
+import resource
+import select
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from typing import IO, Any, NoReturn, TypeVar
+
+T = TypeVar("T")
+
+GRACE = 1.0
+"""Seconds after the deadline at which work that did not stop by itself is killed."""
+
+_POLL = 0.05
+_CHUNK = 1 << 20
+_OUT_OF_STACK = b"overflowed its stack"
+
+
+class Unanswered(Exception):
+    """The work came to no end. `reason` is `time`, `memory`, `depth` (of calls or values) or `cancelled`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def confined(work: Callable[[], T], *, memory: int, deadline: float | None, cancelled: Callable[[], bool]) -> T:
+    """What `work` gives or raises, done in a fork with `memory` more bytes than this process has.
+
+    `deadline` is one of `time.monotonic`; `cancelled` is asked in this process, and may raise.
+    Raises Unanswered where the fork ends otherwise than by an answer.
+    """
+    with tempfile.TemporaryFile() as complaints:
+        reading, writing = os.pipe()
+        with warnings.catch_warnings():
+            # What other threads have locked stays locked in the fork; the interpreter needs none of it.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            _be_child(work, writing, complaints, memory, deadline)
+        os.close(writing)
+        try:
+            answer = _answer(reading, deadline, cancelled)
+        finally:
+            os.close(reading)
+            os.kill(child, signal.SIGKILL)  # one that has ended already keeps its own status
+            status = os.waitpid(child, 0)[1]
+        complaints.seek(0)
+        return _result(answer, status, complaints.read())
+
+
+def resident() -> int:
+    """How much memory this process has, in bytes; where the system does not tell, how much it had at most."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _answer(reading: int, deadline: float | None, cancelled: Callable[[], bool]) -> bytes:
+    """Everything the fork writes until it ends."""
+    parts = []
+    while True:
+        if cancelled():
+            raise Unanswered("cancelled")
+        if deadline is not None and time.monotonic() > deadline + GRACE:
+            raise Unanswered("time")
+        if select.select([reading], [], [], _POLL)[0]:
+            part = os.read(reading, _CHUNK)
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+
+
+def _result(answer: bytes, status: int, complaints: bytes) -> Any:
+    if answer[-len(_END) :] == _END:
+        value, error = pickle.loads(answer)
+        if error is not None:
+            raise error
+        return value
+    killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    if killed_by == signal.SIGALRM:
+        raise Unanswered("time")
+    deep = killed_by in (signal.SIGSEGV, signal.SIGBUS) or _OUT_OF_STACK in complaints
+    raise Unanswered("depth" if deep else "memory")
+
+
+_END = b"\0complete"
+"""Behind an answer, which may otherwise be the beginning of one: a pickle ends where it says, and ignores the rest."""
+
+
+def _be_child(
+    work: Callable[[], Any], writing: int, complaints: IO[bytes], memory: int, deadline: float | None
+) -> NoReturn:
+    try:
+        _limit(complaints, memory, deadline)
+        answer = pickle.dumps(_outcome(work)) + _END
+    except BaseException:
+        answer = b""
+    finally:
+        with contextlib.suppress(BaseException):
+            while answer:
+                answer = answer[os.write(writing, answer[:_CHUNK]) :]
+        os._exit(0)
+
+
+def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return work(), None
+    except MemoryError:
+        return None, Unanswered("memory")
+    except BaseException as error:
+        error.__traceback__ = error.__context__ = error.__cause__ = None
+        return None, error
+
+
+def _limit(complaints: IO[bytes], memory: int, deadline: float | None) -> None:
+    """Interrupts are for the parent; the alarm is for the case that there is none any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if deadline is not None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0) + 2 * GRACE)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    os.dup2(complaints.fileno(), 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/statm", "rb") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    gc.freeze()

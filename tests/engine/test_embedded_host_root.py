@@ -1,0 +1,122 @@
+"""Services from the machine's own root directory: its programs, none of its data, and nothing written to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_enclave.engine.embedded.engine import EmbeddedEngine
+from pytest_enclave.engine.protocol import Action, Exit
+from pytest_enclave.linux.identity import own_map
+from tests.engine.engine_enclave import Enclave, enclave_id
+
+HOST = "host:/"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[EmbeddedEngine]:
+    """The embedded engine alone."""
+    engine = EmbeddedEngine()
+    yield engine
+    assert engine.close() == []
+
+
+@pytest.fixture
+def enclave(engine: EmbeddedEngine, open_enclave: Callable[[EmbeddedEngine], Enclave]) -> Enclave:
+    """A new enclave with one such service."""
+    enclave = open_enclave(engine)
+    enclave.up("host", HOST)
+    return enclave
+
+
+def fork(enclave: Enclave) -> Enclave:
+    """A fork of an enclave."""
+    id_ = enclave_id()
+    return Enclave(enclave.site.fork(id_), id_)
+
+
+def test_programs_of_the_machine_run(enclave: Enclave):
+    program = "import json, ssl, sqlite3, ctypes; print(json.dumps([1]))"
+    assert enclave.sh("host", f"python3 -c '{program}'") == "[1]"
+    assert enclave.sh("host", "cat /etc/os-release") == Path("/etc/os-release").read_text().strip()
+
+
+def test_homes_and_changing_data_are_not_shown(enclave: Enclave):
+    assert enclave.sh("host", "find /root /home /run /tmp /mnt /media /srv -mindepth 1") == ""
+    assert enclave.sh("host", "find /var -type f") == ""
+    shown = set(enclave.sh("host", "ls -A /").split())
+    assert shown <= {
+        *("bin", "etc", "lib", "lib32", "lib64", "libx32", "opt", "sbin", "usr"),
+        *("dev", "home", "media", "mnt", "proc", "root", "run", "srv", "sys", "tmp", "var"),
+    }
+
+
+def test_writes_stay_inside(enclave: Enclave):
+    name = f"written-{os.getpid()}"
+    places = ["/", "/root", "/tmp", "/home", "/var/lib", "/run", "/srv"]
+    if own_map().kind == "root":
+        # Others may not change what is the machine's root's.
+        places += ["/etc", "/usr/bin", "/usr/local", "/opt"]
+    for place in places:
+        enclave.sh("host", f"echo x >{place}/{name}")
+        assert not Path(place, name).exists()
+    if own_map().kind == "root":
+        before = Path("/etc/passwd").read_bytes()
+        enclave.sh("host", "echo changed >/etc/passwd; rm /etc/os-release /usr/bin/env; mv /usr/share /usr/moved")
+        assert Path("/etc/passwd").read_bytes() == before
+        assert Path("/etc/os-release").exists()
+        assert Path("/usr/bin/env").exists()
+        assert Path("/usr/share").exists()
+    else:
+        assert enclave.site.exec("host", ["sh", "-c", f"echo x >/usr/{name}"], None).code != 0
+
+
+def test_services_do_not_see_each_others_writes(enclave: Enclave):
+    enclave.up("other", HOST)
+    enclave.sh("host", "echo one >/mine; echo one >/tmp/mine")
+    assert enclave.site.exec("other", ["cat", "/mine", "/tmp/mine"], None).code == 1
+    enclave.sh("other", "echo two >/mine")
+    assert enclave.sh("host", "cat /mine") == "one"
+
+
+def test_files_live_on_when_it_is_started_again_frozen_and_forked(enclave: Enclave):
+    where = ["/mine", "/tmp/mine", "/var/lib/mine", *(["/etc/mine"] if own_map().kind == "root" else [])]
+    for path in where:
+        enclave.sh("host", f"echo 1 >{path}")
+    enclave.site.act("host", Action.STOP)
+    enclave.site.act("host", Action.START)
+    for path in where:
+        enclave.sh("host", f"echo 2 >>{path}")
+    enclave.site.freeze()
+    copy = fork(enclave)
+    try:
+        for path in where:
+            assert copy.sh("host", f"cat {path}").split() == ["1", "2"]
+            enclave.sh("host", f"echo 3 >>{path}")
+            copy.sh("host", f"echo 4 >>{path}")
+            assert enclave.sh("host", f"cat {path}").split() == ["1", "2", "3"]
+        copy.site.freeze()
+        second = fork(copy)
+        try:
+            assert copy.site.close() == []
+            for path in where:
+                assert second.sh("host", f"cat {path}").split() == ["1", "2", "4"]
+        finally:
+            assert second.site.close() == []
+    finally:
+        assert copy.site.close() == []
+
+
+def test_a_replaced_service_begins_anew(enclave: Enclave):
+    enclave.sh("host", "echo 1 >/mine")
+    enclave.up("host", HOST)
+    assert enclave.site.exec("host", ["cat", "/mine"], None).code == 1
+
+
+def test_a_command_of_its_own_ends_like_any_other(enclave: Enclave):
+    enclave.up("short", HOST, entrypoint=("sh", "-c", "echo said; exit 3"))
+    assert enclave.site.pause(5, watching="short") == Exit(3)
+    assert [line.text for line in enclave.site.logs("short")] == ["said"]
