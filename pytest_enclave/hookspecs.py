@@ -35,7 +35,8 @@ def pytest_enclave_engine(config: pytest.Config) -> Engine | None:
 def pytest_enclave_resolve(locator: str, config: pytest.Config) -> Path | None:
     """Say where the content of an absolute locator (`github.com/author/repo/path`) lies on this machine.
 
-    Called when a package imports, reads or uploads something of another package; None means "not known to me".
+    Called when a package imports, reads or uploads something of another repository, or is itself named by a locator,
+    before anything is fetched; None means "not known to me". A version stands at the locator's end, `…/path@version`.
     """
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 MARKER = (
     "enclave(package=None, *, args=None, main=None, share=None, isolate=False): the environment a test needs. "
     "`package` is a path relative to the test's file, or a locator (`github.com/…`); tests that name the same package "
-    "and arguments share one enclave, those with the same share=NAME share that one, isolate=True gives a test a fresh one, "
-    'isolate="fork" a copy of the shared one, as it was before any test.'
+    "and arguments share one enclave, those with the same share=NAME share that one, isolate=True gives a test a fresh "
+    'one, isolate="fork" a copy of the shared one, as it was before any test.'
 )
 _KEYWORDS = ("package", "args", "main", "share", "isolate")
 

@@ -27,20 +27,27 @@ def service_object(name: str, config: Struct) -> Struct:
 
 
 def _port(service: str, spec: Struct) -> Struct:
-    fields: dict[str, Value] = {
-        "number": spec.fields["number"],
-        "transport_protocol": field(spec, "transport_protocol"),
-    }
     application_protocol = spec.get("application_protocol")
+    url = spec.get("url")
+    if url is None and application_protocol:
+        url = f"{application_protocol}://{service}:{spec.fields['number']}"
+    return _shown_port(
+        spec.fields["number"], field(spec, "transport_protocol"), application_protocol, field(spec, "wait"), url
+    )
+
+
+@lru_cache(maxsize=256)
+def _shown_port(
+    number: int, transport_protocol: str, application_protocol: str | None, wait: str | None, url: str | None
+) -> Struct:
+    """The port as scripts see it. Equal ones are the same value, however many services have them."""
+    fields: dict[str, Value] = {"number": number, "transport_protocol": transport_protocol}
     if application_protocol is not None:
         fields["application_protocol"] = application_protocol
-    wait = field(spec, "wait")
     if wait is not None:
         fields["wait"] = _as_go_writes(wait)
-    if "url" in spec.fields:
-        fields["url"] = spec.fields["url"]
-    elif application_protocol:
-        fields["url"] = f"{application_protocol}://{service}:{spec.fields['number']}"
+    if url is not None:
+        fields["url"] = url
     return Struct("PortSpec", fields)
 
 

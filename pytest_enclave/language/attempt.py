@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import starlark
 
@@ -11,7 +13,8 @@ from pytest_enclave.language import diagnostics
 from pytest_enclave.language.entry import Entry, entry
 from pytest_enclave.language.loader import Loader, Wanted
 from pytest_enclave.language.machine import GENERATED, PRELUDE, Machine
-from pytest_enclave.language.natives import Natives, NeedModule
+from pytest_enclave.language.module import Module
+from pytest_enclave.language.natives import Natives, NeedCare, NeedModule
 from pytest_enclave.language.recorder import Recorder
 from pytest_enclave.language.sources import Sources
 from pytest_enclave.plan.instruction import Plan, Signature
@@ -29,20 +32,28 @@ class Attempt:
         arguments: Mapping[str, Value],
         cancelled: Callable[[], bool],
         wanted: Wanted,
+        *,
+        confined: bool,
     ) -> None:
         self.recorder = Recorder(signatures, sources.modules, sources.find)
         self._sources = sources
-        self._natives = Natives(self.recorder, sources.read)
+        self._confined = confined
+        self._natives = Natives(self.recorder, sources.read, confined=confined)
         self._machine = Machine(self._natives.table(), cancelled)
-        self._loader = Loader(self._machine, sources.open, sources.is_at_hand, wanted, self._failure)
+        self._loader = Loader(self._machine, self._open, sources.is_at_hand, wanted, self._failure)
         self._arguments = arguments
 
     def run(self, main: str) -> Plan:
         """Load everything, call the main function, and give the plan.
 
-        Raises InterpretationError, PackageError, `natives.NeedModule`, and whatever the cancel check raised.
+        Raises InterpretationError, PackageError, `natives.NeedModule`, `natives.NeedCare`, and whatever the cancel
+        check raised.
         """
-        module = self._sources.main()
+        with _uncollected():
+            return self._run(main)
+
+    def _run(self, main: str) -> Plan:
+        module = self._safe(self._sources.main())
         self._loader.load(module)
         called = entry(module, main, self._arguments, self._sources.package.title)
         self._natives.arguments = called.arguments
@@ -62,6 +73,14 @@ class Attempt:
             warnings=tuple(recorder.warnings),
         )
 
+    def _open(self, locator: str, caller: str) -> Module:
+        return self._safe(self._sources.open(locator, caller))
+
+    def _safe(self, module: Module) -> Module:
+        if module.risky and not self._confined:
+            raise NeedCare(Location(module.name))
+        return module
+
     def _failure(self, error: starlark.StarlarkError) -> BaseException:
         """What to raise for an interpreter error: what a native raised, placed; or the error in the user's words."""
         diagnosis = diagnostics.read(str(error))
@@ -71,6 +90,8 @@ class Attempt:
             return explained
         if isinstance(raised, NeedModule):
             raised.place = explained.location or raised.place
+        elif isinstance(raised, NeedCare):
+            raised.place = explained.location
         elif isinstance(raised, InterpretationError):
             raised.location = raised.location or explained.location or Location(self._sources.package.main)
             raised.frames = raised.frames or _ending_at(raised.location, explained.frames)
@@ -82,6 +103,18 @@ class Attempt:
             explained.__cause__ = raised
             return explained
         return raised
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Spare the garbage collector: a plan only grows and has no cycles, and it would be walked again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _ending_at(place: Location, frames: tuple[Frame, ...]) -> tuple[Frame, ...]:

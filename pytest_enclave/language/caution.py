@@ -156,7 +156,9 @@ def _wraps_itself(edges: list[_Edge]) -> bool:
     made_from: dict[str, set[str]] = {}
     for target, source, _ in edges:
         made_from.setdefault(target, set()).add(source)
-    return any(target == source or target in _reached(source, made_from) for target, source, wrapped in edges if wrapped)
+    return any(
+        target == source or target in _reached(source, made_from) for target, source, wrapped in edges if wrapped
+    )
 
 
 def _reached(start: str, made_from: dict[str, set[str]]) -> set[str]:

@@ -38,7 +38,7 @@ class Unanswered(Exception):
         self.reason = reason
 
 
-def confined(work: Callable[[], T], *, memory: int, deadline: float | None, cancelled: Callable[[], bool]) -> T:
+def apart(work: Callable[[], T], *, memory: int, deadline: float | None, cancelled: Callable[[], bool]) -> T:
     """What `work` gives or raises, done in a fork with `memory` more bytes than this process has.
 
     `deadline` is one of `time.monotonic`; `cancelled` is asked in this process, and may raise.

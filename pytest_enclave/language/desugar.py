@@ -1,8 +1,9 @@
 """Operations that the interpreter does otherwise than Starlark in Go, rewritten into calls of the prelude.
 
-`a % b` becomes `operator_mod__(a, b)`, `x.format(…)` becomes `format__(x, …)`, and so do a few methods more. Operations that
-can make a value much larger than what they are given are among them, so that the prelude can tell when they do. Where
-a file speaks of `time`, arithmetic and comparisons are replaced too: the interpreter has them for its own types only.
+`a % b` becomes `operator_mod__(a, b)`, `x.format(…)` becomes `format__(x, …)`, and so do a few methods more.
+Operations that can make a value much larger than what they are given are among them, so that the prelude can tell when
+they do. Where a file speaks of `time`, arithmetic and comparisons are replaced too: the interpreter has them for its
+own types only.
 Every edit keeps its line, and the prelude falls back to the real operation for whatever is not concerned.
 """
 
@@ -22,6 +23,7 @@ OPERATORS: Mapping[type[ast.AST], tuple[str, str]] = {
     ast.Mod: ("%", "operator_mod"),
     ast.Add: ("+", "operator_add"),
     ast.Mult: ("*", "operator_mul"),
+    ast.LShift: ("<<", "operator_shl"),
 }
 """Which operators are calls, and of what."""
 
@@ -73,9 +75,10 @@ def _settled(left: ast.expr, right: ast.expr, op: ast.operator, *, timed: bool) 
     """Whether the literals among the operands leave nothing to do."""
     if isinstance(op, ast.Mod):
         return _number(left)
-    if isinstance(left, ast.Constant) and isinstance(right, ast.Constant) and not isinstance(op, ast.Mult):
-        return True
-    return not timed and (_number(left) or _number(right)) and not isinstance(op, ast.Mult)
+    if isinstance(op, (ast.Mult, ast.LShift)):
+        return False
+    literals = [isinstance(left, ast.Constant), isinstance(right, ast.Constant)]
+    return all(literals) or (not timed and (_number(left) or _number(right)))
 
 
 def _number(node: ast.expr) -> bool:

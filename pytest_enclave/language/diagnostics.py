@@ -102,9 +102,9 @@ def read(text: str) -> Diagnosis:
     return Diagnosis(message.strip(), tuple(_calls(head)), place)
 
 
-def caller(stack: str) -> Call:
-    """The innermost call of a call stack's text."""
-    return list(_calls(stack[stack.rfind("\n  * ") + 1 :]))[-1]
+def caller(call: str) -> Call:
+    """The call whose lines of a call stack's text these are."""
+    return next(_calls(call))
 
 
 def _calls(text: str) -> Iterator[Call]:

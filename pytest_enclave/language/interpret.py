@@ -3,19 +3,22 @@
 Files are read, checked statically, rewritten where dialects differ, and evaluated in the embedded interpreter, imports
 first. Then the main function is called; every `plan.*` call in it records an instruction. An import that only shows
 while code runs ends the attempt, and a new one starts with that file loaded beforehand: nothing has happened yet, and
-the same source gives the same plan.
+the same source gives the same plan. Code that might harm this process is evaluated in another one (`caution.py` and
+the prelude find it, `confined.py` has the process).
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pytest_enclave.errors import EnclaveError, InterpretationError
+from pytest_enclave.errors import EnclaveError, InterpretationError, PackageError
 from pytest_enclave.language.attempt import Attempt
+from pytest_enclave.language.confined import Unanswered, apart, resident
 from pytest_enclave.language.loader import Wanted
-from pytest_enclave.language.natives import NeedModule
+from pytest_enclave.language.natives import NeedCare, NeedModule
 from pytest_enclave.language.sources import Sources
 from pytest_enclave.package.files import FileState
 from pytest_enclave.package.finding import Finder
@@ -23,9 +26,22 @@ from pytest_enclave.package.git.repositories import Repositories
 from pytest_enclave.package.package import Package, Resolver
 from pytest_enclave.plan.instruction import Plan, Signature
 from pytest_enclave.plan.values import Value
+from pytest_enclave.source import Location
 
 TIMEOUT = 60.0
 """Seconds that an interpretation may take (`--enclave-interpret-timeout`)."""
+
+TRUSTED = 256 << 20
+"""Bytes that an interpretation may take before it goes on in a process of its own."""
+
+MEMORY = 1 << 30
+"""Bytes that it may take at all. Half as much more of address space: the difference is what can be told with a place."""
+
+_TIME = "interpretation took longer than {:g} s"
+_CANCELLED = "interpretation was cancelled"
+_TOO_MUCH = "interpretation needs more memory than it may have (1 GB)"
+_LOOK = "look for a loop that goes on for ever, or allow more with `--enclave-interpret-timeout`"
+_REMEDIES = {_TOO_MUCH: "look for texts or lists that grow with each step of a loop"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,44 +70,95 @@ def interpret(
     Raises InterpretationError (ScriptFailed for `fail()`), with `sources` of all files read; PackageError where the
     main file cannot be read.
     """
-    wanted: Wanted = {}
     finder = Finder(package, resolve, others)
     stop = _Stop(cancelled, timeout, lambda: finder.waited)
     sources = Sources(package, finder, stop.check)
+
+    def attempts(*, confined: bool) -> Interpretation:
+        stop.confined = confined
+        wanted: Wanted = {}
+        try:
+            while True:
+                attempt = Attempt(sources, signatures, arguments, stop, wanted, confined=confined)
+                try:
+                    plan = attempt.run(main)
+                except NeedModule as need:
+                    wanted.setdefault(need.caller, {})[need.locator] = need.place
+                else:
+                    plan = replace(plan, warnings=(*finder.warnings.values(), *plan.warnings))
+                    files = (*sources.states.values(), *finder.states, *attempt.recorder.files.values())
+                    return Interpretation(plan, files)
+        except EnclaveError as error:
+            error.sources = dict(sources.texts)
+            raise stop.explain(error) from None
+
     try:
-        while True:
-            attempt = Attempt(sources, signatures, arguments, stop, wanted)
-            try:
-                plan = attempt.run(main)
-            except NeedModule as need:
-                wanted.setdefault(need.caller, {})[need.locator] = need.place
-            else:
-                plan = replace(plan, warnings=(*finder.warnings.values(), *plan.warnings))
-                files = (*sources.states.values(), *finder.states, *attempt.recorder.files.values())
-                return Interpretation(plan, files)
-    except EnclaveError as error:
+        return attempts(confined=False)
+    except NeedCare as need:
+        place = need.place or Location(package.main)
+    except MemoryError:
+        place = Location(package.main)
+    try:
+        _read_ahead(sources)
+        return apart(lambda: attempts(confined=True), memory=MEMORY + MEMORY // 2, deadline=stop.deadline, cancelled=stop.asked)
+    except Unanswered as broken:
+        error = stop.unanswered(broken.reason, place)
         error.sources = dict(sources.texts)
-        raise stop.explain(error) from None
+        raise error from None
+
+
+def _read_ahead(sources: Sources) -> None:
+    """Read what the package's files import, so that time spent on other repositories is spent here."""
+    pending = [sources.main()]
+    seen = {pending[0].name}
+    for module in pending:
+        for wanted in module.imports:
+            with contextlib.suppress(PackageError):
+                if wanted.eager or sources.is_at_hand(wanted.locator, module.name):
+                    found = sources.open(wanted.locator, module.name)
+                    pending += [] if found.name in seen else [found]
+                    seen.add(found.name)
 
 
 class _Stop:
-    """The cancel check that evaluations ask: it remembers why it said yes. `waited` tells seconds that do not count."""
+    """The cancel check that evaluations ask: it remembers why it said yes.
+
+    `waited` tells seconds that do not count. Outside of a confined process it also looks whether the code had better
+    be evaluated in one.
+    """
 
     def __init__(
         self, cancelled: Callable[[], bool] | None, timeout: float | None, waited: Callable[[], float]
     ) -> None:
-        self._cancelled = cancelled
-        self._timeout = timeout
+        self.confined = False
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._waited = waited
+        self._cancelled = cancelled
+        self._timeout = timeout
+        self._memory = resident()
         self._reason = ""
 
     def __call__(self) -> bool:
-        if self._deadline is not None and time.monotonic() - self._waited() > self._deadline:
-            self._reason = f"interpretation took longer than {self._timeout:g} s"
-        elif self._cancelled is not None and self._cancelled():
-            self._reason = "interpretation was cancelled"
+        grown = resident() - self._memory
+        deadline = self.deadline
+        if deadline is not None and time.monotonic() > deadline:
+            self._reason = _TIME.format(self._timeout)
+        elif self.asked():
+            self._reason = _CANCELLED
+        elif grown > MEMORY:
+            self._reason = _TOO_MUCH
+        elif grown > TRUSTED and not self.confined:
+            raise NeedCare
         return bool(self._reason)
+
+    @property
+    def deadline(self) -> float | None:
+        """When time is up, by `time.monotonic`."""
+        return None if self._deadline is None else self._deadline + self._waited()
+
+    def asked(self) -> bool:
+        """Whether the caller wants no more of it; what the caller's own check raises comes through."""
+        return self._cancelled is not None and self._cancelled()
 
     def check(self) -> None:
         """Raises InterpretationError where it is time to stop."""
@@ -103,7 +170,17 @@ class _Stop:
         if not self._reason:
             return error
         frames = error.frames if isinstance(error, InterpretationError) else ()
-        remedy = "look for a loop that goes on for ever, or allow more with `--enclave-interpret-timeout`"
-        stopped = InterpretationError(self._reason, location=error.location, remedy=remedy, frames=frames)
+        stopped = InterpretationError(
+            self._reason, location=error.location, remedy=_REMEDIES.get(self._reason, _LOOK), frames=frames
+        )
         stopped.sources = error.sources
         return stopped
+
+    def unanswered(self, reason: str, place: Location | None) -> InterpretationError:
+        """The error for a confined process that ended without an answer; `place` is where it began to need care."""
+        message = {
+            "time": _TIME.format(self._timeout or 0),
+            "cancelled": _CANCELLED,
+            "depth": "a value or a call is nested too deeply for the interpreter",
+        }.get(reason, _TOO_MUCH)
+        return InterpretationError(message, location=place, remedy=_REMEDIES.get(message, _LOOK))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
@@ -15,6 +16,8 @@ from pytest_enclave.source import Location
 PRELUDE = "<prelude>"
 GENERATED = "<generated>"
 """The files that generated code seems to come from."""
+
+_NO_MEMORY = re.compile(r"out of memory|AlignedSize|capacity overflow")
 
 MAX_CALLS = 400
 """How deep calls may nest, the prelude's included: more than code without recursion needs, less than a stack bears."""
@@ -45,14 +48,16 @@ class Machine:
     def evaluate(self, file: str, text: str, module: starlark.Module | None = None) -> None:
         """Evaluate a text.
 
-        Raises `starlark.StarlarkError`, what a cancel check raised, and InterpretationError where the interpreter
-        itself broke (it then says so with a BaseException that nothing else would catch).
+        Raises `starlark.StarlarkError`, what a cancel check raised, and where the interpreter itself broke (it then
+        says so with a BaseException that nothing else would catch) MemoryError or InterpretationError.
         """
         try:
             tree = starlark.parse(file, text, self._dialect)
             starlark.eval_with(self._options, module or starlark.Module(), tree, self._globals, self._loader)
         except BaseException as error:
             if type(error).__name__ == "PanicException":
+                if _NO_MEMORY.search(str(error)):
+                    raise MemoryError(str(error)) from None
                 message = f"the Starlark interpreter broke: {error}"
                 raise InterpretationError(message, location=Location(file)) from None
             raise

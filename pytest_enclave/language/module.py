@@ -37,8 +37,9 @@ class Module:
     """A file's name, its text as written, and what was made of it.
 
     `calls` has, by line and name of the callee, the columns of the opening parentheses; `names` are its globals,
-    `imports` what it imports by a literal locator, in source order; `risky` is what `caution.py` says of it. Its syntax tree is not kept, but made again for
-    the few questions that errors ask: trees are large, and the garbage collector walks what is kept.
+    `imports` what it imports by a literal locator, in source order; `risky` is what `caution.py` says of it. Its
+    syntax tree is not kept, but made again for the few questions that errors ask: trees are large, and the garbage
+    collector walks what is kept.
     """
 
     name: str
@@ -160,6 +161,8 @@ def _call_columns(tree: Tree, lines: Lines, source: Edited) -> Calls:
         elif isinstance(node, (ast.BinOp, ast.Compare)) and _operator(node) in TIMED_OPERATORS:
             symbol, callee = TIMED_OPERATORS[_operator(node)]
             line, column = lines.find(symbol[0], *lines.end(node.left))
+            if line != node.lineno:
+                line, column = lines.start(node)
             names = (callee,)
         else:
             continue

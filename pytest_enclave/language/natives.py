@@ -12,11 +12,11 @@ from typing import Any, NoReturn
 from pytest_enclave.errors import InterpretationError, ScriptFailed
 from pytest_enclave.golang import duration
 from pytest_enclave.golang.json_text import JsonError
-from pytest_enclave.language import formatting, json_module, wire
+from pytest_enclave.language import formatting, json_module, time_module, wire
 from pytest_enclave.language.diagnostics import TOO_DEEP
 from pytest_enclave.language.recorder import Recorder
 from pytest_enclave.plan.config_types import CONFIG_TYPES
-from pytest_enclave.plan.values import Struct, Value, to_repr, type_name
+from pytest_enclave.plan.values import Value, to_repr, type_name
 from pytest_enclave.source import Location
 
 
@@ -30,18 +30,27 @@ class NeedModule(Exception):
         self.place = Location(caller)
 
 
+class NeedCare(Exception):
+    """The code may do harm to the process that it is evaluated in, at `place`: it has to be confined."""
+
+    def __init__(self, place: Location | None = None) -> None:
+        super().__init__()
+        self.place = place
+
+
 class Natives:
     """All natives of one attempt.
 
     `arguments` is what the main function is given, `output` what it gave, `raised` what a native raised last.
     """
 
-    def __init__(self, recorder: Recorder, read: Callable[[str, str], str]) -> None:
+    def __init__(self, recorder: Recorder, read: Callable[[str, str], str], *, confined: bool) -> None:
         self.arguments: Value = None
         self.output: Value = None
         self.raised: BaseException | None = None
         self._recorder = recorder
         self._read = read
+        self._confined = confined
 
     def table(self) -> dict[str, Callable[..., Any]]:
         """The natives by the names the prelude knows, each keeping aside what it raises."""
@@ -59,7 +68,9 @@ class Natives:
             "fail": self._fail,
             "refuse_print": _refuse_print,
             "refuse_now": _refuse_now,
-            "refuse_unsupported": _refuse_unsupported,
+            "refuse_operation": _refuse_operation,
+            "refuse_range": _refuse_range,
+            "refuse_shift": _refuse_shift,
             "refuse_main": _refuse_main,
             "name_of": _name_of,
             "repr": lambda crossing: to_repr(self._recorder.decode(crossing)),
@@ -68,8 +79,9 @@ class Natives:
             "json_encode": lambda crossing: json_module.encode(self._recorder.decode(crossing)),
             "json_decode": self._json_decode,
             "json_indent": json_module.indent,
-            "duration": lambda nanoseconds: self._encode(_duration(nanoseconds)),
-            "parse_duration": lambda text: self._encode(_duration(duration.parse(text))),
+            "time": time_module.call,
+            "time_units": lambda: dict(time_module.units()),
+            "care": self._care,
         }
         return {f"native_{name}": self._keeping(native) for name, native in natives.items()}
 
@@ -77,7 +89,7 @@ class Natives:
         def guarded(*arguments: Any) -> Any:
             try:
                 return native(*arguments)
-            except (formatting.FormatError, JsonError, duration.DurationError) as error:
+            except (formatting.FormatError, JsonError, duration.DurationError, time_module.TimeError) as error:
                 self.raised = InterpretationError(str(error))
                 raise
             except RecursionError as error:
@@ -90,7 +102,7 @@ class Natives:
         return guarded
 
     def _encode(self, value: Value) -> str:
-        return wire.encode(value, self._recorder.handle_of)
+        return self._recorder.encode(value)
 
     def _keep_output(self, crossing: str) -> None:
         self.output = wire.shown(self._recorder.decode(crossing))
@@ -100,6 +112,10 @@ class Natives:
         if not isinstance(value, str) or not value:
             raise InterpretationError(f"{callee}: must be given a locator, not {to_repr(value)} ({type_name(value)})")
         return value
+
+    def _care(self) -> None:
+        if not self._confined:
+            raise NeedCare
 
     def _need(self, caller: str, crossing: str) -> NoReturn:
         raise NeedModule(caller, self._locator(crossing, "import_module"))
@@ -130,10 +146,16 @@ def _refuse_now() -> NoReturn:
     )
 
 
-def _refuse_unsupported(name: str) -> NoReturn:
-    raise InterpretationError(
-        f"`{name}` is not supported yet", remedy="pass the time as an argument, or work it out with `plan.run_sh`"
-    )
+def _refuse_operation(symbol: str, left: str, right: str) -> NoReturn:
+    raise InterpretationError(f"operation `{symbol}` not supported for types `{left}` and `{right}`")
+
+
+def _refuse_range() -> NoReturn:
+    raise InterpretationError("range: the numbers of a range are less than 2147483648, and so is their number")
+
+
+def _refuse_shift(count: int) -> NoReturn:
+    raise InterpretationError(f"shift count too large: {count}", remedy="numbers are shifted by at most 511 bits")
 
 
 def _refuse_main(name: str, kind: str) -> NoReturn:
@@ -143,18 +165,3 @@ def _refuse_main(name: str, kind: str) -> NoReturn:
 def _name_of(kind: str, text: str) -> str:
     """Functions are shown by name, as Go shows them; the interpreter would put the file's name before it."""
     return f"<function {text.rpartition('.')[2]}>" if kind == "function" else text
-
-
-def _duration(nanoseconds: int) -> Struct:
-    """A length of time; its fields count it in each unit, whole or as a fraction, as Go's do."""
-    return Struct(
-        "time.duration",
-        {
-            "hours": nanoseconds / 3.6e12,
-            "minutes": nanoseconds / 6e10,
-            "seconds": nanoseconds / 1e9,
-            "milliseconds": nanoseconds // 10**6,
-            "microseconds": nanoseconds // 10**3,
-            "nanoseconds": nanoseconds,
-        },
-    )

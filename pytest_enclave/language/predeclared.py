@@ -5,12 +5,12 @@ from __future__ import annotations
 from pytest_enclave.plan.config_types import CONFIG_TYPES
 
 NATIVE = (
-    *("abs", "all", "any", "bool", "chr", "dict", "enumerate", "float", "getattr", "hasattr", "hash", "int", "len"),
-    *("list", "max", "min", "ord", "range", "reversed", "sorted", "struct", "tuple", "zip"),
+    *("abs", "all", "any", "bool", "chr", "dict", "enumerate", "float", "getattr", "hasattr", "hash", "len"),
+    *("list", "max", "min", "ord", "reversed", "sorted", "struct", "tuple", "zip"),
 )
 """The interpreter's own, which behave as in Go."""
 
-REPLACED = ("dir", "fail", "json", "kurtosis", "print", "repr", "str", "time", "type")
+REPLACED = ("dir", "fail", "int", "json", "kurtosis", "print", "range", "repr", "str", "time", "type")
 """Provided by the prelude, the same for every file."""
 
 PER_FILE = ("import_module", "read_file")

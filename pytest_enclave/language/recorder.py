@@ -14,7 +14,7 @@ from pytest_enclave.language.module import Module
 from pytest_enclave.package.digest import digest_of
 from pytest_enclave.package.files import FileState
 from pytest_enclave.package.package import Found
-from pytest_enclave.plan.canonical import call_text
+from pytest_enclave.plan.canonical import call_text, identity_text
 from pytest_enclave.plan.config_types import CONFIG_TYPES, ConfigType, construct
 from pytest_enclave.plan.futures import producer_of_call
 from pytest_enclave.plan.images import DOCKER_ARCHIVE, OCI_LAYOUT, Archive
@@ -26,7 +26,7 @@ from pytest_enclave.source import Location
 Find = Callable[[str, str], Found]
 """What a locator, written in the file of that name, stands for. Raises PackageError."""
 
-_ARCHIVES = (f'"{DOCKER_ARCHIVE}:', f'"{OCI_LAYOUT}:')
+_ARCHIVE, _LAYOUT = f'"{DOCKER_ARCHIVE}:', f'"{OCI_LAYOUT}:'
 """What a crossing text has that names an image archive, which is relative to the file that it is written in."""
 
 PLACE_MATTERS = -1
@@ -36,7 +36,7 @@ PLACE_MATTERS = -1
 class Recorder:
     """Collects one interpretation's instructions, warnings and files; `modules` grows while files are loaded.
 
-    `decode` reads what crosses the border, typed values by their handles.
+    `decode` reads what crosses the border, typed values by their handles; `encode` writes it.
     """
 
     def __init__(self, signatures: Sequence[Signature], modules: Mapping[str, Module], find: Find) -> None:
@@ -45,11 +45,13 @@ class Recorder:
         self.files: dict[str, FileState] = {}
         self._typed: list[Struct] = []
         self.decode = wire.Decoder(self._typed)
+        self.encode = wire.Encoder(self.handle_of)
         self._signatures = {name: kind for kind in signatures for name in (kind.name, *kind.aliases)}
         self._binders = {name: Binder(kind.name, kind.parameters) for name, kind in self._signatures.items()}
         self._constructors = {kind: Binder(kind, declared.fields) for kind, declared in CONFIG_TYPES.items()}
         self._modules = modules
         self._find = find
+        self._texts: dict[int, str] = {}
         self._handles: dict[str, int] = {}
         self._handles_by_file: dict[tuple[str, str], int] = {}
         self._places: dict[tuple[str, str], Location] = {}
@@ -68,7 +70,7 @@ class Recorder:
         """
         handle = self._handles.get(crossing)
         if handle is None:
-            if any(archive in crossing for archive in _ARCHIVES):
+            if _ARCHIVE in crossing or _LAYOUT in crossing:
                 return PLACE_MATTERS
             kind, positional, keywords = self.decode(crossing)
             declared = CONFIG_TYPES[kind]
@@ -78,13 +80,13 @@ class Recorder:
                 return PLACE_MATTERS
             if declared.check(fields) or self._newly_deprecated(declared, fields):
                 return PLACE_MATTERS
-            handle = self._handles[crossing] = self.handle_of(construct(kind, fields))
+            handle = self._handles[crossing] = self._keep(construct(kind, fields))
         return handle
 
-    def construct_at(self, crossing: str, stack: str) -> int:
+    def construct_at(self, crossing: str, call: str) -> int:
         """The same, with everything that can be said about it; raises InterpretationError."""
         kind, positional, keywords = self.decode(crossing)
-        place = self._place(stack, kind)
+        place = self._place(call, kind)
         key = (crossing, place.file)
         if key not in self._handles_by_file:
             declared = CONFIG_TYPES[kind]
@@ -95,7 +97,7 @@ class Recorder:
             self._refuse(kind, declared.check(fields), place)
             self._find_images(kind, declared.fields, fields, place)
             self._warn_of_deprecated(declared, fields, place)
-            self._handles_by_file[key] = self.handle_of(construct(kind, fields))
+            self._handles_by_file[key] = self._keep(construct(kind, fields))
         return self._handles_by_file[key]
 
     def handle_of(self, value: Struct) -> int:
@@ -103,11 +105,16 @@ class Recorder:
         self._typed.append(value)
         return len(self._typed) - 1
 
+    def _keep(self, value: Struct) -> int:
+        """Keep a constructed value with its canonical text, which every instruction that has it needs."""
+        self._texts[id(value)] = identity_text(value, self._texts)
+        return self.handle_of(value)
+
     def record(self, crossing: str) -> str:
         """Append an instruction to the plan; what the script gets for it, ready to cross."""
-        name, positional, keywords, stack = self.decode(crossing)
+        name, positional, keywords, call = self.decode(crossing)
         kind = self._signatures[name]
-        place = self._place(stack, name)
+        place = self._place(call, name)
         try:
             arguments = self._binders[name](positional, keywords)
         except BindingError as error:
@@ -115,20 +122,20 @@ class Recorder:
         self._refuse(name, kind.problems(arguments), place)
         self._find_images(name, kind.parameters, arguments, place)
         files = self._read_files(kind, arguments, place)
-        text = call_text(kind.name, kind.parameters, arguments)
+        text = call_text(kind.name, kind.parameters, arguments, self._texts)
         producer = producer_of_call(text, self._equal[text])
         self._equal[text] += 1
         instruction = Instruction(kind.name, arguments, place, text, producer, files)
-        result = wire.encode(kind.returns(instruction), self.handle_of)
+        result = self.encode(kind.returns(instruction))
         self.instructions.append(instruction)
         return result
 
-    def _place(self, stack: str, callee: str) -> Location:
-        """Where the innermost call of a call stack's text is; the same one is asked for again and again."""
-        key = (stack[stack.rfind("\n  * ") + 1 :], callee)
+    def _place(self, call: str, callee: str) -> Location:
+        """Where a call is, by its lines of a call stack's text; the same one is asked for again and again."""
+        key = (call, callee)
         if key not in self._places:
-            call = caller(stack)
-            self._places[key] = self._modules[call.file].call_place(call.line, callee)
+            innermost = caller(call)
+            self._places[key] = self._modules[innermost.file].call_place(innermost.line, callee)
         return self._places[key]
 
     def _refuse(self, callee: str, findings: Mapping[str, str], place: Location) -> None:
@@ -145,7 +152,9 @@ class Recorder:
 
     def _newly_deprecated(self, declared: ConfigType, fields: Mapping[str, Value]) -> list[str]:
         """Deprecated fields that are given for the first time."""
-        return [name for name in declared.deprecated if name in fields and (declared.name, name) not in self._deprecations]
+        return [
+            name for name in declared.deprecated if name in fields and (declared.name, name) not in self._deprecations
+        ]
 
     def _warn_of_deprecated(self, declared: ConfigType, fields: Mapping[str, Value], place: Location) -> None:
         for name in self._newly_deprecated(declared, fields):

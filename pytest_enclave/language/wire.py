@@ -2,10 +2,10 @@
 
 What JSON can hold goes as it is. Everything else goes as an object whose key `MARK`, a text no one writes, says what
 it is: `tuple` and `dict` (with keys that are not text) have `items`, `float` (NaN, infinities) and `opaque` (functions
-and the like, by name) have `text`, `struct` has `fields`; `handle` is the number of a typed value, which is kept
+and the like, by name) have `text`, `struct` has `fields`; a number is the handle of a typed value, which is kept
 on the Python side from the moment it was checked, so that nothing can change it and it crosses only once.
 
-On the way to Starlark a typed value has its fields, `TYPE` and `HANDLE` in one object. Starlark sorts what it reads by
+On the way to Starlark a typed value is an object of its fields, its type and its handle. Starlark sorts what it reads by
 key, so a `dict` in another order goes as one with `items`.
 """
 
@@ -18,8 +18,6 @@ from json.encoder import encode_basestring_ascii
 from pytest_enclave.plan.values import Opaque, Struct, Value, find_opaque
 
 MARK = "\x00"
-TYPE = "\x00type"
-HANDLE = "\x00handle"
 
 _EXACT = 2**53
 """Whole numbers beyond are not read as such everywhere, and go as `int`, with `text`."""
@@ -40,8 +38,8 @@ class Decoder:
         if MARK not in found:
             return found
         match found[MARK]:
-            case "handle":
-                return self._typed[found["handle"]]
+            case int(handle):
+                return self._typed[handle]
             case "struct":
                 return Struct("struct", found["fields"])
             case "tuple":
@@ -59,33 +57,57 @@ def _hashable(key: Value) -> Value:
     return key if not isinstance(key, Struct) else str(key)
 
 
-def encode(value: Value, handle_of: Callable[[Struct], int]) -> str:
-    """The value as Starlark reads it back."""
-    if isinstance(value, str):
-        return encode_basestring_ascii(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value) if abs(value) <= _EXACT else f'{{"\\u0000":"int","text":"{value}"}}'
-    if isinstance(value, Struct):
+class Encoder:
+    """Writes what Starlark reads; `handle_of` keeps a typed value, and gives the number it is known by.
+
+    A typed value that is met again is neither kept nor written again.
+    """
+
+    def __init__(self, handle_of: Callable[[Struct], int]) -> None:
+        self._handle_of = handle_of
+        self._written: dict[int, str] = {}
+
+    def __call__(self, value: Value) -> str:
+        """The crossing text of a value."""
+        if isinstance(value, str):
+            return encode_basestring_ascii(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value) if -_EXACT <= value <= _EXACT else f'{{"\\u0000":"int","text":"{value}"}}'
+        if isinstance(value, Struct):
+            return self._struct(value)
+        if isinstance(value, dict):
+            return self._dict(value)
+        if isinstance(value, list):
+            return "[" + ",".join([self(item) for item in value]) + "]"
+        if isinstance(value, tuple):
+            return f'{{"\\u0000":"tuple","items":{self(list(value))}}}'
+        if isinstance(value, float) and value - value != 0:
+            return f'{{"\\u0000":"float","text":"{value}"}}'
+        return json.dumps(value.text if isinstance(value, Opaque) else value)
+
+    def _struct(self, value: Struct) -> str:
         if value.kind == "struct":
-            return f'{{"\\u0000":"struct","fields":{_object(value.fields, handle_of)}}}'
-        return _object({TYPE: value.kind, HANDLE: handle_of(value), **value.fields}, handle_of)
-    if isinstance(value, dict):
-        if all(isinstance(key, str) and key[:1] != MARK for key in value) and list(value) == sorted(value):
-            return _object(value, handle_of)
-        items = ",".join([f"[{encode(key, handle_of)},{encode(item, handle_of)}]" for key, item in value.items()])
+            return f'{{"\\u0000":"struct","fields":{{{self._entries(value.fields)}}}}}'
+        text = self._written.get(id(value))
+        if text is None:
+            # Kept, the value stays the one of this identity.
+            handle = self._handle_of(value)
+            text = f'{{"\\u0000type":"{value.kind}","\\u0000handle":{handle},{self._entries(value.fields)}}}'
+            self._written[id(value)] = text
+        return text
+
+    def _dict(self, value: Mapping[Value, Value]) -> str:
+        if len(value) < 2 or list(value) == sorted(map(str, value)):
+            if all(isinstance(key, str) and key[:1] != MARK for key in value):
+                return f"{{{self._entries(value)}}}"
+        items = ",".join([f"[{self(key)},{self(item)}]" for key, item in value.items()])
         return f'{{"\\u0000":"dict","items":[{items}]}}'
-    if isinstance(value, list):
-        return "[" + ",".join([encode(item, handle_of) for item in value]) + "]"
-    if isinstance(value, tuple):
-        return f'{{"\\u0000":"tuple","items":{encode(list(value), handle_of)}}}'
-    if isinstance(value, float) and value - value != 0:
-        return f'{{"\\u0000":"float","text":"{value}"}}'
-    return json.dumps(value.text if isinstance(value, Opaque) else value)
 
-
-def _object(fields: Mapping[str, Value], handle_of: Callable[[Struct], int]) -> str:
-    entries = [f"{encode_basestring_ascii(name)}:{encode(item, handle_of)}" for name, item in fields.items()]
-    return "{" + ",".join(entries) + "}"
+    def _entries(self, fields: Mapping[str, Value]) -> str:
+        quote = encode_basestring_ascii
+        return ",".join(
+            [f"{quote(key)}:{quote(item) if type(item) is str else self(item)}" for key, item in fields.items()]
+        )
 
 
 def shown(value: Value) -> Value:

@@ -150,7 +150,7 @@ class Finder:
         if directory := self._own_repository(readings[0]):
             return Tree(directory, f"the repository `{readings[0].repository}`, in {directory}"), readings[0]
         if self._others is None:
-            raise PackageError(f"`{locator}` is in another repository, and nothing is fetched here")
+            raise PackageError(f"`{locator}` is in `{readings[0].repository}`, and nothing is fetched here")
         began = time.monotonic()
         try:
             checkout = self._others.checkout(readings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,8 +108,8 @@ def _fetched(target: str, path: Path, checkout: Checkout) -> Package:
 
 def _where_to_look(target: str | os.PathLike[str]) -> str:
     text = os.fspath(target)
-    if "://" in text:
-        return f"packages of other repositories are named without a scheme: `{text.partition('://')[2]}`"
+    if with_scheme := re.search(rf"[a-z]:/+({re.escape(locators.HOST)}/.+)", text):
+        return f"packages of other repositories are named without a scheme: `{with_scheme[1]}`"
     return f"the path is taken relative to {Path.cwd()}" if not os.path.isabs(text) else ""
 
 

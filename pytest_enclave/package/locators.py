@@ -81,13 +81,15 @@ def parse(locator: str) -> tuple[Locator, ...]:
     """
     refuse_malformed(locator)
     before, at, after = locator.partition("@")
-    parts = posixpath.normpath(before).split("/")
+    parts = before.split("/")
     repository = "/".join(parts[:3]).removesuffix(".git")
     if len(parts) < 3 or not _is_repository(repository):
         raise PackageError(f"`{locator}` names no repository", remedy=f"write `{HOST}/author/repository/path`")
     if at and not after.strip("/"):
         raise PackageError(f"`{locator}` names no version after its `@`", remedy="name a tag, a branch or a commit")
-    path = "/".join(parts[3:])
+    path = _normal("/".join(parts[3:]).strip("/"))
+    if path is None:
+        raise PackageError(f"`{locator}` leads out of the repository `{repository}`")
     if not at:
         return (Locator(repository, path),)
     found = [Locator(repository, *reading) for reading in _readings(path, after.strip("/"))]

@@ -19,6 +19,7 @@ FILE = "kurtosis.yml"
 _NAME = re.compile(rf"{re.escape(HOST)}(/[A-Za-z0-9._~-]+){{2,}}", re.IGNORECASE)
 _TEXTS, _MAPS = ("name", "description"), ("replace",)
 _REMEDY = f"write `name: {HOST}/author/repository`"
+_VERSIONED = "whatever version is asked for is replaced: write the name without one"
 _UNKNOWN = re.compile(r"field (.+) not found", re.DOTALL)
 _REPEATED = re.compile(r"(?:field (.+) already set|key \"(.+)\" already set in map)", re.DOTALL)
 _LINE = re.compile(r"(?:yaml: )?line (\d+): ")
@@ -85,7 +86,7 @@ def _refuse_replacement(package: str, stand_in: str, document: StrictDocument, s
     place = Location(shown, position.line, position.column) if position else Location(shown)
     if not _NAME.fullmatch(package):
         message = f"`replace` names `{package}`, which is not of the form `{HOST}/author/repository`"
-        raise PackageError(message, location=place, remedy="versions stand behind the replacement, not here")
+        raise PackageError(message, location=place, remedy=_VERSIONED if "@" in package else "")
     if is_local(stand_in):
         return
     if not stand_in.lower().startswith(f"{HOST}/"):

@@ -12,10 +12,21 @@ _HIDDEN = ("description",)
 """Fields of typed values that do not belong to their identity."""
 
 
-def call_text(name: str, parameters: Iterable[Parameter], arguments: Mapping[str, Value]) -> str:
-    """`name(argument=value, …)`, in declared order, without what does not belong to an instruction's identity."""
+def identity_text(value: Value, known: Mapping[int, str]) -> str:
+    """The canonical text of a value without descriptions; `known` has such texts of typed values, by their `id`."""
+    return to_canonical(value, _HIDDEN, known)
+
+
+def call_text(
+    name: str, parameters: Iterable[Parameter], arguments: Mapping[str, Value], known: Mapping[int, str] | None = None
+) -> str:
+    """`name(argument=value, …)`, in declared order, without what does not belong to an instruction's identity.
+
+    `known` are texts that `identity_text` gave before, by the `id` of the typed value.
+    """
+    texts = known or {}
     shown = [
-        f"{parameter.name}={to_canonical(arguments[parameter.name], _HIDDEN)}"
+        f"{parameter.name}={identity_text(arguments[parameter.name], texts)}"
         for parameter in parameters
         if parameter.identity and parameter.name in arguments
     ]

@@ -135,25 +135,33 @@ def to_text(value: Value) -> str:
     return value if isinstance(value, str) else to_repr(value)
 
 
-def to_canonical(value: Value, hidden: Collection[str] = ()) -> str:
+_NONE_KNOWN: Mapping[int, str] = {}
+
+
+def to_canonical(value: Value, hidden: Collection[str] = (), known: Mapping[int, str] = _NONE_KNOWN) -> str:
     """The text two equal values share whatever the order of their dict entries (behaviour.md §1.0).
 
-    Fields of typed values whose names are `hidden` are left out.
+    Fields of typed values whose names are `hidden` are left out. `known` are texts of typed values, made before with
+    the same `hidden`, by `id` of the value.
     """
     if isinstance(value, str):
         return encode_basestring(value)
     if isinstance(value, dict):
         entries = [
-            f"{to_canonical(key, hidden)}: {encode_basestring(item) if type(item) is str else to_canonical(item, hidden)}"
+            f"{encode_basestring(key) if type(key) is str else to_canonical(key, hidden, known)}: "
+            f"{encode_basestring(item) if type(item) is str else to_canonical(item, hidden, known)}"
             for key, item in value.items()
         ]
         return "{" + ", ".join(sorted(entries)) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join([to_canonical(item, hidden) for item in value]) + "]"
+        return "[" + ", ".join([to_canonical(item, hidden, known) for item in value]) + "]"
     if isinstance(value, Struct):
+        if id(value) in known:
+            return known[id(value)]
         fields = value.fields
         names = sorted(fields) if value.kind == "struct" else [name for name in fields if name not in hidden]
-        return f"{value.kind}(" + ", ".join([f"{name}={to_canonical(fields[name], hidden)}" for name in names]) + ")"
+        shown = [f"{name}={to_canonical(fields[name], hidden, known)}" for name in names]
+        return f"{value.kind}({', '.join(shown)})"
     if isinstance(value, tuple):
-        return _children(value, lambda item: to_canonical(item, hidden))
+        return _children(value, lambda item: to_canonical(item, hidden, known))
     return to_repr(value)

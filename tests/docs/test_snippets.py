@@ -14,21 +14,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-REDIS_CLIENT = """
-import socket
-
-class Redis:
-    def __init__(self, host, port):
-        self.address = host, port
-
-    def get(self, key):
-        with socket.create_connection(self.address, timeout=5) as connection, connection.makefile("rb") as answers:
-            connection.sendall(f"GET {key}\\r\\n".encode())
-            return answers.read(int(answers.readline()[1:]))
-"""
-"""What the example uses of the package `redis`, which need not be installed for our tests."""
-
-
 def snippets(document: str) -> dict[str, str]:
     """The code of a document: file name and content of every block."""
     blocks = re.findall(r"^```(?:python|starlark)\n(.*?)^```$", (ROOT / document).read_text(), re.S | re.M)
@@ -54,28 +39,27 @@ def write(pytester: pytest.Pytester, name: str, content: str) -> None:
     path = pytester.path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     for image, ours in (("redis:7", "redis"), ("postgres:16", "postgres")):
-        content = content.replace(f'image = "{image}"', f'image = "enclave-test/{ours}:local"')
+        content = content.replace(f'"{image}"', f'"enclave-test/{ours}:local"')
     path.write_text(content)
 
 
 def test_there_are_no_other_snippets():
     assert list(GUIDE) == ["test_shop.py", "test_orders.py", "database.star", "test_refusal.py", "test_patience.py"]
-    assert list(snippets("README.md")) == ["packages/cache/main.star", "test_cache.py"]
+    assert list(snippets("README.md")) == ["packages/hello/main.star", "test_hello.py"]
 
 
-def test_the_example_in_the_readme(pytester: pytest.Pytester, on_engine: str):
+def test_the_example_in_the_readme(pytester: pytest.Pytester):
     files = snippets("README.md")
     for name, content in files.items():
         write(pytester, name, content)
-    manifest = re.search(r"a kurtosis.yml with the line `(.*)`", files["packages/cache/main.star"])
+    manifest = re.search(r"a kurtosis.yml with the line `(.*)`", files["packages/hello/main.star"])
     assert manifest is not None
-    write(pytester, "packages/cache/kurtosis.yml", manifest[1])
-    write(pytester, "redis.py", REDIS_CLIENT)
-    arguments = ("-p", "no:cacheprovider", on_engine)
-    pytester.runpytest_subprocess(*arguments, "test_cache.py").assert_outcomes(passed=1)
-    pytester.runpytest_subprocess(*arguments, "packages/cache").assert_outcomes(passed=1)
-    plan = pytester.runpytest_subprocess(*arguments, "--enclave-plan", "--enclave-package=packages/cache")
-    plan.stdout.fnmatch_lines(["*add_service*", "*exec*"])
+    write(pytester, "packages/hello/kurtosis.yml", manifest[1])
+    arguments = ("-p", "no:cacheprovider", "--enclave-engine=embedded")
+    pytester.runpytest_subprocess(*arguments, "test_hello.py").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess(*arguments, "packages/hello").assert_outcomes(passed=1)
+    plan = pytester.runpytest_subprocess(*arguments, "--enclave-plan", "--enclave-package=packages/hello")
+    plan.stdout.fnmatch_lines(["*render_templates*", "*add_service*"])
 
 
 def test_the_guides_test_of_the_shop(pytester: pytest.Pytester, on_engine: str):

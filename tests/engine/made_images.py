@@ -20,18 +20,18 @@ Entry = tuple[tarfile.TarInfo, bytes]
 class MadeImages:
     """Makes images, and opens enclaves that have them."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, storage: str | None = None) -> None:
         self._directory = directory
         self._store = ImageStore(directory / "images", own_map())
         self._numbers = itertools.count(1)
-        self._opened: list[Enclave] = []
+        self.opened: list[Enclave] = []
         found = ImageStore(default_root(os.environ), own_map()).find(BUSYBOX)
         assert found is not None
         self._base = [_packed(layer) for layer in found.layers]
         self.busybox = next(
             path for layer in found.layers if (path := Path(layer, "usr/bin/busybox")).is_file()
         ).read_bytes()
-        self.engine = EmbeddedEngine(store=directory / "images")
+        self.engine = EmbeddedEngine(store=directory / "images", storage=storage)
 
     def make(self, *entries: Entry, base: bool = True, **config: object) -> str:
         """An image with the files of busybox and with these entries above; its name."""
@@ -44,12 +44,12 @@ class MadeImages:
     def open(self) -> Enclave:
         """An enclave that has these images."""
         id_ = enclave_id()
-        self._opened.append(Enclave(self.engine.open(id_), id_))
-        return self._opened[-1]
+        self.opened.append(Enclave(self.engine.open(id_), id_))
+        return self.opened[-1]
 
     def close(self) -> None:
         """Close the enclaves; nothing may be left."""
-        assert [leak for enclave in self._opened for leak in enclave.site.close()] == []
+        assert [leak for enclave in self.opened for leak in enclave.site.close()] == []
         assert self.engine.close() == []
 
 

@@ -541,3 +541,32 @@ def test_a_closed_enclave_is_neither_frozen_nor_forked(enclave):
         enclave.site.fork(enclave_id())
     with pytest.raises(EngineError):
         enclave.site.freeze()
+
+
+def test_persistent_directories_are_volumes_that_say_whose_they_are_and_go(client, enclave, fork):
+    enclave.up("s", directories={"/data/": "rows"})
+    enclave.sh("s", "echo 1 > /data/row")
+    enclave.site.freeze()
+    copy = fork(enclave)
+    for of in (enclave, copy):
+        volume = client.inspect_volume(f"{of.id.name}-persistent-rows")
+        assert volume["Labels"][labels.ENCLAVE] == of.id.name
+        assert volume["Labels"][labels.OWNER_PID] == str(os.getpid())
+    assert copy.site.close() == []
+    assert everything_of(client, copy) == []
+    enclave.site.act("s", Action.REMOVE)
+    assert enclave.site.close() == []
+    assert everything_of(client, enclave) == []
+
+
+def test_a_persistent_directory_that_somebody_else_uses_is_told_when_the_enclave_is_closed(client, enclave):
+    enclave.up("s", directories={"/data": "rows"})
+    volume = f"{enclave.id.name}-persistent-rows"
+    config = {"Image": BUSYBOX, "HostConfig": {"Mounts": [{"Type": "volume", "Source": volume, "Target": "/data"}]}}
+    stranger = client.create_container_from_config(config)["Id"]
+    try:
+        (leak,) = enclave.site.close()
+        assert (leak.kind, leak.name) == ("volume", volume)
+        assert leak.command.endswith(f"volume rm -f {volume}")
+    finally:
+        client.remove_container(stranger, force=True)

@@ -56,22 +56,21 @@ def test_homes_and_changing_data_are_not_shown(enclave: Enclave):
 
 def test_writes_stay_inside(enclave: Enclave):
     name = f"written-{os.getpid()}"
-    places = ["/", "/root", "/tmp", "/home", "/var/lib", "/run", "/srv"]
+    places = ["/", "/root", "/tmp", "/home", "/var/lib", "/run", "/srv", "/etc", "/usr", "/opt"]
     if own_map().kind == "root":
         # Others may not change what is the machine's root's.
-        places += ["/etc", "/usr/bin", "/usr/local", "/opt"]
+        places += ["/usr/bin", "/usr/local"]
     for place in places:
         enclave.sh("host", f"echo x >{place}/{name}")
-        assert not Path(place, name).exists()
+        assert not os.path.exists(f"{place}/{name}")
     if own_map().kind == "root":
         before = Path("/etc/passwd").read_bytes()
-        enclave.sh("host", "echo changed >/etc/passwd; rm /etc/os-release /usr/bin/env; mv /usr/share /usr/moved")
+        enclave.sh("host", "echo changed >/etc/passwd; rm /etc/os-release /usr/bin/env")
         assert Path("/etc/passwd").read_bytes() == before
         assert Path("/etc/os-release").exists()
         assert Path("/usr/bin/env").exists()
-        assert Path("/usr/share").exists()
     else:
-        assert enclave.site.exec("host", ["sh", "-c", f"echo x >/usr/{name}"], None).code != 0
+        assert enclave.site.exec("host", ["sh", "-c", f"echo x >/usr/bin/{name}"], None).code != 0
 
 
 def test_services_do_not_see_each_others_writes(enclave: Enclave):

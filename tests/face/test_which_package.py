@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.face.conftest import RunPytest, WritePackage
+from tests.package.hub import Hub
 
 TELLS_OUTPUT = """
     import pytest
@@ -113,20 +116,71 @@ def test_a_path_without_a_package_is_an_error_that_names_the_path(pytester: pyte
     result.stdout.fnmatch_lines([f"error*: there is no package at {pytester.path}/nowhere"])
 
 
-def test_a_remote_locator_is_not_taken_for_a_path(pytester: pytest.Pytester, run: RunPytest) -> None:
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """What github.com is during a test."""
+    hub = Hub(tmp_path / "hub")
+    main = "def run(plan, near = 'near'):\n    return near + ' ' + read_file('./note')\n"
+    for note, tags in (("old", ("v1",)), ("new", ())):
+        files = {"kurtosis.yml": "name: github.com/far/package\n", "main.star": main, "note": note}
+        hub.commit("far/package", files, tags=tags)
+    for name in ("GIT_CONFIG_GLOBAL", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, hub.environ[name])
+    return hub
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        pytest.param("option", "near old", id="row-49-option"),
+        pytest.param("ini", "near new", id="row-49-ini"),
+        pytest.param("marker", "near old", id="row-49-marker"),
+    ],
+)
+def test_a_locator_names_a_package_of_another_repository(
+    pytester: pytest.Pytester, run: RunPytest, where: str, told: str
+) -> None:
+    test, options = TELLS_OUTPUT, []
+    if where == "marker":
+        test = test.replace("def test", '@pytest.mark.enclave("github.com/far/package@v1")\n    def test')
+    elif where == "ini":
+        pytester.makeini("[pytest]\nenclave_package = github.com/far/package")
+    else:
+        options = ["--enclave-package=github.com/far/package@v1"]
+    pytester.makepyfile(test)
+    assert outputs(run("-rP", *options)) == [told]
+
+
+@pytest.mark.usefixtures("hub")
+def test_the_factory_and_run_take_locators_too(pytester: pytest.Pytester, run: RunPytest) -> None:
+    pytester.makepyfile(
+        """
+        def test_it(enclave_factory):
+            enclave = enclave_factory("github.com/far/package@v1", {"near": "here"})
+            assert enclave.output == "here old"
+            assert enclave.name.startswith("package")
+            assert enclave.run("github.com/far/package").output == "near new"
+        """
+    )
+    run().assert_outcomes(passed=1)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_locator_that_leads_nowhere_is_an_error_that_names_it(pytester: pytest.Pytester, run: RunPytest) -> None:
     pytester.makepyfile(
         """
         import pytest
 
-        @pytest.mark.enclave("github.com/author/repository")
+        @pytest.mark.enclave("github.com/far/away")
         def test_it(enclave): ...
         """
     )
     result = run()
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(
-        [
-            "error*: there is no package at github.com/author/repository",
-            "*help: remote packages are not supported yet: clone it and name the directory",
-        ]
-    )
+    result.stdout.fnmatch_lines(["error*: there is no repository `github.com/far/away`: *", "*help: look for `away`*"])
+
+
+def test_a_locator_with_a_scheme_is_told_to_go_without(pytester: pytest.Pytester, run: RunPytest) -> None:
+    pytester.makepyfile(test_it=TELLS_OUTPUT)
+    run("--enclave-package=https://github.com/far/package").stdout.fnmatch_lines(["*help: packages of other repositories are named without a scheme: `github.com/far/package`*"])

@@ -170,9 +170,6 @@ def test_two_interpretations_share_nothing(plan_of: PlanOf, row: int) -> None:
         pytest.param(
             'import_module("github.com/test/package/lib.star")', "which takes relative locators only", id="row-46"
         ),
-        pytest.param(
-            'import_module("github.com/other/package/lib.star")', "remote packages are not supported yet", id="row-50"
-        ),
         pytest.param('import_module("https://github.com/a/b/c.star")', "has a scheme", id="row-56-scheme"),
         pytest.param('import_module("gitlab.com/a/b/c.star")', "is not on github.com", id="row-56-host"),
         pytest.param('import_module("github.com/a")', "names no repository", id="row-56-parts"),

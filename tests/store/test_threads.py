@@ -24,8 +24,10 @@ def test_services_and_files_can_be_read_while_a_run_goes_on(lab: Laboratory):
 
     reader = threading.Thread(target=read)
     reader.start()
-    lab.ok(script)
-    done.set()
-    reader.join()
+    try:
+        lab.ok(script)
+    finally:
+        done.set()
+        reader.join()
     assert not failures
     assert len(enclave.files) == 300

@@ -110,8 +110,7 @@ def new_user() -> Iterator[User]:
         for folder in (user.home, *_owned(Path(tempfile.gettempdir()), user)):
             shutil.rmtree(folder)
         _run("userdel", "--force", name)
-    if left:
-        raise UserError(f"{name} has left processes: {', '.join(f'{name} ({pid})' for pid, name in left.items())}")
+    _refuse(left)
 
 
 def _end(user: User) -> dict[int, str]:
@@ -123,6 +122,11 @@ def _end(user: User) -> dict[int, str]:
         with suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
     return left
+
+
+def _refuse(left: dict[int, str]) -> None:
+    if left:
+        raise UserError(f"processes were left: {', '.join(f'{name} ({number})' for number, name in left.items())}")
 
 
 def _owned(folder: Path, user: User) -> list[Path]:
@@ -140,7 +144,8 @@ def settle(user: User) -> None:
 
 
 def take_ids(user: User) -> None:
-    """Leave the user only with their own id. Raises UserError."""
+    """Leave the user only with their own id. Raises UserError, also if the user still has processes."""
+    _refuse(_end(user))
     ranges = _ranges(user.name)
     for option, file in (("--del-subuids", "/etc/subuid"), ("--del-subgids", "/etc/subgid")):
         for first, count in ranges[file]:

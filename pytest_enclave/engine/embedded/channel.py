@@ -27,7 +27,10 @@ _NOT_INHERITED = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Channel:
-    """One end of a connection. Sending blocks; receiving blocks or not, as the socket does. Not for several threads."""
+    """One end of a connection. Sending blocks; receiving blocks or not, as the socket does. Not for several threads.
+
+    A message whose descriptors were lost, because the receiver has too many open, comes with none and has `lost` set.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
@@ -90,4 +93,10 @@ class Channel:
             return None
         message = json.loads(self._buffer[HEADER.size : end])
         del self._buffer[:end]
-        return message, [self._descriptors.popleft() for _ in range(count)]
+        descriptors = [self._descriptors.popleft() for _ in range(min(count, len(self._descriptors)))]
+        if len(descriptors) < count:
+            # This process may have no more open.
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return {**message, "lost": count}, []
+        return message, descriptors

@@ -117,6 +117,8 @@ class Client:
         elif message.get("event") == "ended":
             self._end(message["reason"])
         elif (future := self._pending.pop(message["id"], None)) is not None:
+            if "lost" in message:
+                message["error"] = "Too many open files in this process"
             future.set_result((message, descriptors))
 
     def _end(self, reason: str) -> None:

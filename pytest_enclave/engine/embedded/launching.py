@@ -75,17 +75,29 @@ class Enclosure:
         with suppress(EngineError):
             self.client.submit({"do": "close"})
         deadline = time.monotonic() + timeout
-        told = self._ending(deadline)
-        self.leave()
+        try:
+            told = self._ending(deadline)
+        finally:
+            self.leave()
         # A long one is for those who mend it, and was told in short before.
         self.error = (told or {}).get("error", "") if "\n" not in (told or {}).get("error", "") else ""
         if told is not None and "leaks" not in told:
             # The supervisor was killed, and with it its enclave.
-            told["leaks"] = Leftovers(self.name, self.directory, self.files).remove()
+            told["leaks"] = self._remove()
         if told is None:
             reason = f"its processes have not ended within {timeout:g} s"
             return [Leak("enclave", self.name, reason, f"fuser -k {self.directory}/socket")]
         return [Leak(**leak) for leak in told["leaks"]]
+
+    def _remove(self) -> list[dict[str, str]]:
+        """What the supervisor would do. The enclave's processes may still be ending."""
+        leftovers = Leftovers(self.name, self.directory, self.files)
+        patience = time.monotonic() + ABANDONED
+        while True:
+            leaks = leftovers.remove()
+            if not any(map(os.path.lexists, self.files[-1:])) or time.monotonic() > patience:
+                return leaks
+            time.sleep(0.02)
 
     def _ending(self, deadline: float) -> dict[str, Any] | None:
         """What the supervisor tells at the end, None if it does not come in time."""

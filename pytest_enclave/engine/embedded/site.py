@@ -160,6 +160,7 @@ class EmbeddedSite:
 
     def pause(self, seconds: float, watching: str | None = None) -> Exit | None:
         """Let time pass; return early, with the exit, as soon as the watched service ends."""
+
         def over() -> bool:
             return self._closed or (watching is not None and self.exit_of(watching) is not None)
 

@@ -55,7 +55,8 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """What forks begin with: addresses, processes and files by service, who ran, how often each rule answered, and the rest."""
+    """What forks begin with: addresses, processes and files by service, who ran, persistent directories, and how often
+    each rule answered."""
 
     addresses: Mapping[str, Address]
     processes: Mapping[str, Process]

@@ -21,9 +21,7 @@ _KINDS = {
         "Repository not found|repository '.*' not found|does not appear to be a git repository"
         "|The requested URL returned error: 404|no such repository"
     ),
-    "no commit": (
-        "not our ref|no such remote ref|couldn't find remote ref|bad object|not a valid object|reference is not a tree"
-    ),
+    "no commit": ("not our ref|no such remote ref|couldn't find remote ref|bad object|not a valid object|not a tree"),
     "unadvertised": "does not allow request for unadvertised object",
 }
 _NOISE = re.compile(r"(?:fatal|error|remote|warning): ?")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ def default_root(environ: Mapping[str, str]) -> Path:
 
 
 class Repositories:
-    """Fetches what is not there yet. Tags and branches are looked up once in the life of this object.
+    """Fetches what is not there yet. Tags and branches are asked for at most once in the life of this object.
 
     Safe to use from several threads and, with the same `root`, from several processes.
     """
@@ -52,6 +53,7 @@ class Repositories:
     def __init__(self, root: Path, git: Git) -> None:
         self._root = root
         self._git = git
+        self._began = time.time()
         self._lock = threading.RLock()
         self._versions: dict[str, Versions] = {}
 
@@ -108,7 +110,7 @@ class Repositories:
                     return self._git("ls-remote", *wanted, within=Path(folder), over_network=True)
 
             file = self._root / "versions" / Path(*key.split("/")[1:])
-            self._versions[key] = Versions(repository, file, list_remote)
+            self._versions[key] = Versions(repository, file, list_remote, self._began)
         return self._versions[key]
 
     def _fetched(self, repository: str, commit: str) -> Path:
@@ -143,7 +145,7 @@ class Repositories:
         git = self._git
         git("init", "--quiet", "--template=", within=folder)
         git("remote", "add", "origin", _address(repository), within=folder)
-        fetch = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head")
+        fetch = ("fetch", "--quiet", "--no-tags")
         try:
             git(*fetch, "--depth=1", "origin", commit, within=folder, over_network=True)
         except GitFailure as failure:

@@ -38,12 +38,16 @@ class Answer:
 
 
 class Versions:
-    """The versions of one repository; `file` is what its latest answers are kept in. Not safe for threads."""
+    """The versions of one repository; `file` is what its latest answers are kept in. Not safe for threads.
 
-    def __init__(self, repository: str, file: Path, list_remote: ListRemote) -> None:
+    An answer that was kept after `since`, in seconds of the epoch, by whatever process, is as good as a new one.
+    """
+
+    def __init__(self, repository: str, file: Path, list_remote: ListRemote, since: float) -> None:
         self._repository = repository
         self._file = file
         self._list_remote = list_remote
+        self._since = since
         self._answers: dict[str, Answer | PackageError] = {}
 
     def commit(self, version: str) -> str | None:
@@ -61,7 +65,8 @@ class Versions:
 
     def is_known(self, version: str) -> bool:
         """Whether no network is needed to tell the version's commit."""
-        return bool(COMMIT.fullmatch(version)) or _kind(version) in self._answers
+        kind = _kind(version)
+        return bool(COMMIT.fullmatch(version)) or kind in self._answers or self._kept(kind)[1] >= self._since
 
     def warning(self, version: str) -> str:
         """That the commit of this version is what it was some time ago; "" where it is as it should be."""
@@ -86,10 +91,12 @@ class Versions:
     def _answer(self, version: str) -> Answer:
         kind = _kind(version)
         if kind not in self._answers:
+            kept, asked = self._kept(kind)
             try:
-                self._answers[kind] = self._ask(kind)
+                self._answers[kind] = Answer(kept) if kept and asked >= self._since else self._ask(kind)
             except GitFailure as failure:
-                self._answers[kind] = self._remembered(kind, failure.error(self._repository))
+                error = failure.error(self._repository)
+                self._answers[kind] = Answer(kept, error, time.time() - asked) if kept else error
         answer = self._answers[kind]
         if isinstance(answer, PackageError):
             raise PackageError(answer.message, remedy=answer.remedy)
@@ -109,12 +116,13 @@ class Versions:
         new.write_text(json.dumps(record), "utf-8", "surrogateescape")
         os.replace(new, file)
 
-    def _remembered(self, kind: str, failure: PackageError) -> Answer | PackageError:
+    def _kept(self, kind: str) -> tuple[dict[str, str], float]:
+        """The latest answer of any process, and when it was given; nothing where there is none."""
         try:
             record = json.loads(self._file_of(kind).read_text("utf-8", "surrogateescape"))
-            return Answer(dict(record["commits"]), failure, time.time() - float(record["asked"]))
+            return dict(record["commits"]), float(record["asked"])
         except (OSError, ValueError, KeyError, TypeError):
-            return failure
+            return {}, 0.0
 
     def _file_of(self, kind: str) -> Path:
         return self._file.with_name(f"{self._file.name}.{kind}.json")

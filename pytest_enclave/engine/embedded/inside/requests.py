@@ -57,6 +57,9 @@ class Requests:
         def tell(reply: dict[str, Any], *passed: int) -> None:
             self._init.send(client, {"id": number, **reply}, passed)
 
+        if "lost" in message:
+            tell({"error": "Too many open files in the enclave", "kind": "system"})
+            return
         try:
             handler = getattr(self, f"_do_{message['do']}")
             handler(client, message, descriptors, tell)
@@ -64,7 +67,7 @@ class Requests:
             # One of the enclave's processes is gone, and so will be the enclave.
             pass
         except Exception as error:
-            tell({"error": str(error) or type(error).__name__, "kind": "system"})
+            tell({"error": _words(error), "kind": "system"})
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -83,7 +86,7 @@ class Requests:
             tell({"error": "it is being started already", "kind": "start"})
         elif service.alive:
             # Another one may replace it too, and be faster.
-            service.kill(lambda: self._do_start(client, message, [], tell))
+            service.kill(lambda: self.answer(client, message, []))
         else:
             if service.status != "absent":
                 service.discard()
@@ -118,7 +121,7 @@ class Requests:
         if service is None or service.status == "absent":
             tell({} if action == "remove" else {"error": "there is none", "kind": "absent"})
         elif action == "remove" and service.alive:
-            service.kill(lambda: self._do_act(client, message, [], tell))
+            service.kill(lambda: self.answer(client, message, []))
         elif action == "remove":
             self._remove(service, tell)
         elif action == "kill":
@@ -130,6 +133,9 @@ class Requests:
                 tell({})
             else:
                 self._start(service, service.spec, tell)
+        elif service.status == "starting":
+            # Stopped where it is now, it would never have started.
+            service.when_started(lambda: self.answer(client, message, []))
         elif not service.alive:
             tell({"error": "does not run", "kind": "ended"})
         else:
@@ -368,6 +374,12 @@ class Requests:
         if service is None or service.status == "absent":
             raise ProcessLookupError(errno.ESRCH, "no such service")
         return service
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and not error.filename:
+        return error.strerror
+    return str(error) or type(error).__name__
 
 
 def _connected(attempt: socket.socket) -> bool:

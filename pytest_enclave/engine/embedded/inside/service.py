@@ -61,6 +61,7 @@ class Service:
         self._adopted: tuple[str, dict[str, Any] | None] | None = None
         self._at_end: list[Callable[[], None]] = []
         self._starting: Outcome | None = None
+        self._once_started: list[Callable[[], None]] = []
         self._report: Channel | None = None
 
     @property
@@ -133,6 +134,10 @@ class Service:
             self._loop.after(WATCH, lambda: self._watch_memory(process))
         channel = self._report = Channel(ours)
         self._loop.watch(channel.fileno(), lambda: self._reported(channel))
+
+    def when_started(self, then: Callable[[], None]) -> None:
+        """Call back when it is known whether it has started."""
+        self._once_started.append(then)
 
     def signal(self, number: int) -> None:
         """Send a signal to its first process."""
@@ -247,6 +252,9 @@ class Service:
             for message, descriptors in channel.arrived():
                 if "error" in message:
                     self._started(message)
+                elif "lost" in message:
+                    self._started({"error": "Too many open files", "kind": "system"})
+                    self.signal(signal.SIGKILL)
                 else:
                     spaces = message["namespaces"]
                     self.namespaces = dict(zip(spaces, descriptors, strict=False))
@@ -276,6 +284,9 @@ class Service:
         if tell is not None:
             self.on_change(self)
             tell(outcome)
+        waiting, self._once_started = self._once_started, []
+        for callback in waiting:
+            callback()
 
     def _be_adopted(self) -> None:
         if self._adopted is not None:

@@ -1,0 +1,261 @@
+"""Several processes share an enclave: it is there as long as one of them is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_enclave.engine.embedded.engine import EmbeddedEngine, run_directory
+from pytest_enclave.engine.embedded.site import EmbeddedSite
+from pytest_enclave.engine.protocol import Action, EnclaveId
+from pytest_enclave.errors import EngineError
+from pytest_enclave.plan.service import PortSpec
+from tests.engine.engine_enclave import NGINX, Enclave, enclave_id
+
+HOLDER = Path(__file__).with_name("lease_holder.py")
+
+GONE = 2.0
+"""Seconds after which nothing may be left."""
+
+
+class Holder:
+    """Another process with a lease."""
+
+    def __init__(self, how: str, id_: EnclaveId) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(HOLDER), how, id_.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(HOLDER.parents[2]), "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+        self.service = self.read()
+
+    def read(self) -> str:
+        """The next line that it tells."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def send(self, command: str) -> None:
+        """Tell it to do something."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{command}\n")
+        self.process.stdin.flush()
+
+    def ask(self, command: str) -> str:
+        """Tell it to do something; the answer."""
+        self.send(command)
+        return self.read()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def holder() -> Iterator[Callable[[str, EnclaveId], Holder]]:
+    """Starts further processes."""
+    started: list[Holder] = []
+
+    def start(how: str, id_: EnclaveId) -> Holder:
+        started.append(Holder(how, id_))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+
+
+@pytest.fixture
+def engine() -> Iterator[EmbeddedEngine]:
+    """The embedded engine alone."""
+    engine = EmbeddedEngine()
+    yield engine
+    assert engine.close() == []
+
+
+@pytest.fixture
+def joined(engine: EmbeddedEngine) -> Iterator[Callable[[EnclaveId], EmbeddedSite]]:
+    """Joins enclaves, and leaves them in the end."""
+    sites: list[EmbeddedSite] = []
+
+    def join(id_: EnclaveId) -> EmbeddedSite:
+        sites.append(engine.join(id_))
+        return sites[-1]
+
+    yield join
+    for site in sites:
+        site.leave()
+
+
+def directory(id_: EnclaveId) -> Path:
+    """Where an enclave has its socket."""
+    return run_directory(os.environ) / id_.name
+
+
+def assert_gone(id_: EnclaveId) -> None:
+    """Nothing of an enclave is there any more, soon."""
+    deadline = time.monotonic() + GONE
+    while directory(id_).exists() or processes(id_):
+        assert time.monotonic() < deadline, (directory(id_).exists(), processes(id_))
+        time.sleep(0.01)
+
+
+def processes(id_: EnclaveId) -> list[str]:
+    """Processes whose mounts have the enclave's storage."""
+    found = []
+    for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
+        try:
+            if f"/sys/{id_.name}/" in mounts.read_text():
+                found.append(mounts.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_two_processes_see_the_same_services_and_share_ways_to_them(
+    engine: EmbeddedEngine,
+    holder: Callable[[str, EnclaveId], Holder],
+    open_enclave: Callable[[EmbeddedEngine], Enclave],
+):
+    enclave = open_enclave(engine)
+    enclave.up("web", NGINX, ports={"http": PortSpec(80)})
+    other = holder("join", enclave.id)
+    assert set(enclave.site.observe()) == set(other.ask("see").split()) == {"web", other.service}
+    assert enclave.sh(other.service, "hostname") == other.service
+    endpoint = enclave.site.dial("web", PortSpec(80))
+    assert other.ask("dial web") == f"{endpoint.host} {endpoint.port}"
+    enclave.site.act(other.service, Action.KILL)
+    assert enclave.site.exit_of(other.service) is not None
+
+
+def test_whoever_dials_first_makes_the_way(engine: EmbeddedEngine, holder: Callable[[str, EnclaveId], Holder]):
+    id_ = enclave_id()
+    enclave = Enclave(engine.open(id_), id_)
+    enclave.up("web", NGINX, ports={"http": PortSpec(80)})
+    other = holder("join", id_)
+    there = other.ask("dial web")
+    other.kill()
+    endpoint = enclave.site.dial("web", PortSpec(80))
+    assert f"{endpoint.host} {endpoint.port}" == there
+    enclave.wait_open("web", PortSpec(80))
+    assert enclave.site.close() == []
+
+
+def test_the_same_process_may_have_several(engine: EmbeddedEngine, joined: Callable[[EnclaveId], EmbeddedSite]):
+    id_ = enclave_id()
+    enclave = Enclave(engine.open(id_), id_)
+    second = joined(id_)
+    enclave.up("a")
+    assert list(second.observe()) == ["a"]
+    assert isinstance(enclave.site, EmbeddedSite)
+    enclave.site.leave()
+    assert Enclave(second, id_).sh("a", "hostname") == "a"
+    second.leave()
+    assert_gone(id_)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_enclave_goes_on_without_the_process_that_made_it(
+    engine: EmbeddedEngine,
+    holder: Callable[[str, EnclaveId], Holder],
+    joined: Callable[[EnclaveId], EmbeddedSite],
+    number: int,
+):
+    id_ = enclave_id()
+    opener = holder("open", id_)
+    site = joined(id_)
+    opener.process.send_signal(number)
+    opener.process.wait()
+    time.sleep(0.2)
+    assert Enclave(site, id_).sh(opener.service, "hostname") == opener.service
+    third = holder("join", id_)
+    assert third.ask("see").split() == sorted([opener.service, third.service])
+    site.leave()
+    assert third.ask("see").split() == sorted([opener.service, third.service])
+    third.kill()
+    assert_gone(id_)
+
+
+def test_whoever_closes_ends_it_for_all(
+    engine: EmbeddedEngine,
+    holder: Callable[[str, EnclaveId], Holder],
+    open_enclave: Callable[[EmbeddedEngine], Enclave],
+):
+    enclave = open_enclave(engine)
+    enclave.up("a")
+    closing, waiting = holder("join", enclave.id), holder("join", enclave.id)
+    waiting.send("wait")
+    time.sleep(0.1)
+    assert closing.ask("close") == "[]"
+    assert waiting.read().startswith(f"enclave {enclave.id.name} has ended: ")
+    assert_gone(enclave.id)
+    for attempt in (
+        lambda: enclave.site.observe(),
+        lambda: enclave.site.exec("a", ["true"], None),
+        lambda: enclave.site.pause(10),
+        lambda: enclave.site.reserve("b"),
+        lambda: enclave.site.logs("a"),
+    ):
+        with pytest.raises(EngineError, match=f"^enclave {enclave.id.name} has ended: "):
+            attempt()
+
+
+def test_what_has_ended_cannot_be_joined(engine: EmbeddedEngine):
+    id_ = enclave_id()
+    with pytest.raises(EngineError, match=f"there is no enclave {id_.name} any more"):
+        engine.join(id_)
+
+
+def test_nobody_else_can_join(engine: EmbeddedEngine, open_enclave: Callable[[EmbeddedEngine], Enclave]):
+    enclave = open_enclave(engine)
+    for path in (directory(enclave.id), directory(enclave.id).parent):
+        assert path.stat().st_mode & 0o777 == 0o700
+        assert path.stat().st_uid == os.getuid()
+
+
+def test_what_another_user_has_put_there_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "pytest-enclave").mkdir(mode=0o755)
+    (tmp_path / "pytest-enclave").chmod(0o755)
+    engine = EmbeddedEngine({**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)})
+    with pytest.raises(EngineError, match="is not a directory of ours alone: remove it"):
+        engine.open(enclave_id())
+    engine.close()
+
+
+def test_a_long_way_to_the_directory_does_no_harm(tmp_path: Path):
+    deep = tmp_path / ("x" * 100) / ("y" * 100)
+    deep.mkdir(parents=True)
+    engine = EmbeddedEngine({**os.environ, "XDG_RUNTIME_DIR": str(deep)})
+    id_ = enclave_id()
+    site = engine.open(id_)
+    second = engine.join(id_)
+    second.leave()
+    assert site.close() == []
+    assert list(deep.iterdir()) == []
+    engine.close()
+
+
+def test_a_client_that_does_not_listen_does_not_hold_up_the_others(
+    engine: EmbeddedEngine, holder: Callable[[str, EnclaveId], Holder]
+):
+    id_ = enclave_id()
+    enclave = Enclave(engine.open(id_), id_)
+    enclave.up("a")
+    other = holder("join", id_)
+    other.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    for _ in range(1500):
+        enclave.site.act("a", Action.PAUSE)
+        enclave.site.act("a", Action.RESUME)
+    assert time.monotonic() - began < 30
+    other.process.send_signal(signal.SIGCONT)
+    assert enclave.site.close() == []
