@@ -38,8 +38,8 @@ class Demand:
         if self.share:
             base = self.share
         elif (path := self.request.path) is None:
-            package = self.request.package
-            base = package.partition("@")[0].rpartition("/")[2] if isinstance(package, str) else "source"
+            locator = self.request.package if isinstance(self.request.package, str) else "source"
+            base = locator.partition("@")[0].removesuffix("/main.star").removesuffix(".star").rpartition("/")[2]
         else:
             base = (
                 path.stem

@@ -29,6 +29,7 @@ class Finder:
         self._package = package
         self._resolve = resolve
         self._others = others
+        self._found: dict[tuple[str, str, bool], Found] = {}
         self._locators: dict[str, Locator] = {}
         self._manifests: set[tuple[Path, str]] = set()
 
@@ -38,15 +39,10 @@ class Finder:
         Raises PackageError where it is malformed, leads out of its repository, or leads nowhere; with `in_package`,
         also for what is in a repository, but in no package there.
         """
-        readings = self._readings(locator, caller)
-        substitute = self._substitute(readings[0]) if readings else None
-        if isinstance(substitute, LocalPath):
-            return self._replacement(locator, substitute, in_package)
-        readings = substitute or readings
-        own = self._below_package(readings[0]) if readings else locator
-        if own is not None:
-            return Found(own or ".", self._package.tree(locator).existing(locator, own))
-        return self._elsewhere(locator, caller, readings, in_package)
+        key = (locator, caller, in_package)
+        if key not in self._found:
+            self._found[key] = self._find(locator, caller, in_package)
+        return self._found[key]
 
     def is_at_hand(self, locator: str, caller: str) -> bool:
         """Whether it can be looked for without a network. Raises PackageError where it is malformed."""
@@ -58,6 +54,17 @@ class Finder:
         if self._below_package(wanted) is not None or self._own_repository(wanted) or self._others is None:
             return True
         return self._others.is_at_hand(wanted)
+
+    def _find(self, locator: str, caller: str, in_package: bool) -> Found:
+        readings = self._readings(locator, caller)
+        substitute = self._substitute(readings[0]) if readings else None
+        if isinstance(substitute, LocalPath):
+            return self._replacement(locator, substitute, in_package)
+        readings = substitute or readings
+        own = self._below_package(readings[0]) if readings else locator
+        if own is not None:
+            return Found(own or ".", self._package.tree(locator).existing(locator, own))
+        return self._elsewhere(locator, caller, readings, in_package)
 
     def _readings(self, locator: str, caller: str) -> tuple[Locator, ...]:
         """What it may mean, likeliest first; nothing for a relative locator in a script that stands alone."""

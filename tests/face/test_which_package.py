@@ -183,4 +183,5 @@ def test_a_locator_that_leads_nowhere_is_an_error_that_names_it(pytester: pytest
 
 def test_a_locator_with_a_scheme_is_told_to_go_without(pytester: pytest.Pytester, run: RunPytest) -> None:
     pytester.makepyfile(test_it=TELLS_OUTPUT)
-    run("--enclave-package=https://github.com/far/package").stdout.fnmatch_lines(["*help: packages of other repositories are named without a scheme: `github.com/far/package`*"])
+    result = run("--enclave-package=https://github.com/far/package")
+    result.stdout.fnmatch_lines(["*help: packages of other repositories are named without a scheme:*"])

@@ -72,3 +72,36 @@ print([name for name in slow if name in sys.modules])
     finished = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     # The package itself needs `typing` for its lazy names.
     assert set(finished.stdout.strip("[]\n").replace("'", "").split(", ")) <= {"", "typing", "re"}
+
+
+def test_all_descriptors_are_closed_but_those_kept():
+    told = run("""
+        kept = [os.dup(0) for _ in range(20)][7]
+        for each in range(3, 40):
+            try:
+                os.set_inheritable(each, True)
+            except OSError:
+                pass
+        syscalls.close_others(kept, kept, 1)
+        print([each for each in range(50) if error_of(os.fstat, each) == "done"] == [0, 1, 2, kept])
+    """)
+    assert told == "True"
+
+
+def test_a_path_is_opened_below_a_directory_and_never_beyond(tmp_path):
+    (tmp_path / "root" / "etc").mkdir(parents=True)
+    (tmp_path / "etc").mkdir()
+    for name, target in {"up": "../../etc", "absolute": "/etc", "magic": f"/proc/self/fd/0/../{tmp_path}"}.items():
+        (tmp_path / "root" / name).symlink_to(target)
+    told = run(f"""
+        root = os.open({str(tmp_path / "root")!r}, os.O_PATH)
+        wanted = os.stat("etc", dir_fd=root)
+        for path in ("etc", "/etc", "../etc", "up", "absolute", "/etc/../../../etc", "absolute/../up"):
+            found = syscalls.open_below(root, path, os.O_PATH | os.O_DIRECTORY)
+            assert os.path.samestat(os.fstat(found), wanted), path
+            assert not os.get_inheritable(found)
+        outside = os.open("/", os.O_PATH)
+        print(error_of(syscalls.open_below, root, "magic", os.O_PATH))
+        print(error_of(syscalls.open_below, outside, f"proc/self/fd/{{root}}", os.O_PATH))
+    """)
+    assert told.split() == ["ENOENT", "ELOOP"]

@@ -68,7 +68,8 @@ class Git:
             "LC_ALL": "C",
             "LANGUAGE": "",
             "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ASKPASS": "",
+            # A program that gives passwords may be set for git; git's other choices are windows that ask.
+            "GIT_ASKPASS": environ.get("GIT_ASKPASS", ""),
             "SSH_ASKPASS_REQUIRE": "never",
             "GCM_INTERACTIVE": "never",
         }

@@ -98,8 +98,9 @@ def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], tr
         _wait(boot, plan["client"], lease, egress)
         status = os.waitstatus_to_exitcode(os.waitpid(boot, 0)[1])
         error = "" if status == 0 else _told(trace, status)
-    except OSError as failure:
-        error = str(failure)
+    except Exception as failure:
+        # Whatever it was, nothing may stay behind.
+        error = str(failure) or type(failure).__name__
     leaks = [*egress.close(), *leftovers.remove()]
     # Whoever opened the enclave may be gone.
     with suppress(OSError):
