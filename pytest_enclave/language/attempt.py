@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import starlark
 
-from pytest_enclave.errors import InterpretationError, PackageError
+from pytest_enclave.errors import InterpretationError, PackageError, Problem
 from pytest_enclave.language import diagnostics
 from pytest_enclave.language.entry import Entry, entry
 from pytest_enclave.language.loader import Loader, Wanted
@@ -55,6 +55,8 @@ class Attempt:
     def _run(self, main: str) -> Plan:
         module = self._safe(self._sources.main())
         self._loader.load(module)
+        if module.instructions:
+            return self._plan(_without_plan(module))
         called = entry(module, main, self._arguments, self._sources.package.title)
         self._natives.arguments = called.arguments
         try:
@@ -65,12 +67,14 @@ class Attempt:
                 # It is about what the function was given or has returned, when none of its lines runs.
                 failure.location = module.definition_place(called.function)
             raise failure from None
-        recorder = self.recorder
+        return self._plan()
+
+    def _plan(self, *warnings: Problem) -> Plan:
         return Plan(
-            instructions=tuple(recorder.instructions),
+            instructions=tuple(self.recorder.instructions),
             output=self._natives.output,
             sources=dict(self._sources.texts),
-            warnings=tuple(recorder.warnings),
+            warnings=(*warnings, *self.recorder.warnings),
         )
 
     def _open(self, locator: str, caller: str) -> Module:
@@ -115,6 +119,15 @@ def _uncollected() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _without_plan(module: Module) -> Problem:
+    return Problem(
+        "a script without `run`, with instructions as globals, is deprecated",
+        Location(module.name),
+        remedy="put them into `def run(plan):`, and write `plan.` before each",
+        severity="warning",
+    )
 
 
 def _ending_at(place: Location, frames: tuple[Frame, ...]) -> tuple[Frame, ...]:

@@ -136,6 +136,9 @@ def _limit(complaints: IO[bytes], memory: int, deadline: float | None) -> None:
     if deadline is not None:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0) + 2 * GRACE)
+    os.environ["RUST_BACKTRACE"] = (
+        "0"  # making one needs memory, and the interpreter stops for ever where there is none
+    )
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)

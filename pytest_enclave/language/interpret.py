@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pytest_enclave.errors import EnclaveError, InterpretationError, PackageError
 from pytest_enclave.language.attempt import Attempt
 from pytest_enclave.language.confined import Unanswered, apart, resident
+from pytest_enclave.language.entry import DEFAULT
+from pytest_enclave.language.kept import KeptModules
 from pytest_enclave.language.loader import Wanted
 from pytest_enclave.language.natives import NeedCare, NeedModule
 from pytest_enclave.language.sources import Sources
@@ -35,7 +37,7 @@ TRUSTED = 256 << 20
 """Bytes that an interpretation may take before it goes on in a process of its own."""
 
 MEMORY = 1 << 30
-"""Bytes that it may take at all. Half as much more of address space: the difference is what can be told with a place."""
+"""Bytes that it may take at all; half as much more of address space, so that most of what exceeds it has a place."""
 
 _TIME = "interpretation took longer than {:g} s"
 _CANCELLED = "interpretation was cancelled"
@@ -62,17 +64,19 @@ def interpret(
     timeout: float | None = TIMEOUT,
     resolve: Resolver | None = None,
     others: Repositories | None = None,
+    kept: KeptModules | None = None,
 ) -> Interpretation:
     """The plan of a package for these arguments. `signatures` are the instructions that `plan` has.
 
     `cancelled` is asked now and then, and may raise; `timeout` is in seconds, without those that fetching takes;
-    `resolve` finds other packages' files, and what it does not know is fetched into `others`.
+    `resolve` finds other packages' files, and what it does not know is fetched into `others`; what was made of files
+    in other interpretations is in `kept`.
     Raises InterpretationError (ScriptFailed for `fail()`), with `sources` of all files read; PackageError where the
     main file cannot be read.
     """
     finder = Finder(package, resolve, others)
     stop = _Stop(cancelled, timeout, lambda: finder.waited)
-    sources = Sources(package, finder, stop.check)
+    sources = Sources(package, finder, stop.check, _callable_alone(signatures, main), kept)
 
     def attempts(*, confined: bool) -> Interpretation:
         stop.confined = confined
@@ -100,11 +104,20 @@ def interpret(
         place = Location(package.main)
     try:
         _read_ahead(sources)
-        return apart(lambda: attempts(confined=True), memory=MEMORY + MEMORY // 2, deadline=stop.deadline, cancelled=stop.asked)
+        return apart(
+            lambda: attempts(confined=True), memory=MEMORY + MEMORY // 2, deadline=stop.deadline, cancelled=stop.asked
+        )
     except Unanswered as broken:
         error = stop.unanswered(broken.reason, place)
         error.sources = dict(sources.texts)
         raise error from None
+
+
+def _callable_alone(signatures: Sequence[Signature], main: str) -> list[str]:
+    """The instructions that a script without a main function may call without `plan`."""
+    if main != DEFAULT:
+        return []
+    return [name for kind in signatures for name in (kind.name, *kind.aliases) if name != "assert"]
 
 
 def _read_ahead(sources: Sources) -> None:

@@ -110,6 +110,7 @@ def _header(module: Module, imported: Mapping[str, str]) -> str:
     table = ", ".join(f"{quote(locator)}: m{n}__" for n, locator in enumerate(imported))
     lines += [f"{name} = P__.{name}" for name in (*REPLACED, *CONFIG_TYPES)]
     lines.append(f"import_module = P__.importer({quote(module.name)}, {{{table}}})")
+    lines += [f"{name} = P__.plan.{name}" for name in sorted(module.instructions)]
     lines.append(f"read_file = P__.reader({quote(module.name)})")
     return "\n".join(lines) + "\n"
 

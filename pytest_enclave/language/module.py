@@ -37,9 +37,10 @@ class Module:
     """A file's name, its text as written, and what was made of it.
 
     `calls` has, by line and name of the callee, the columns of the opening parentheses; `names` are its globals,
-    `imports` what it imports by a literal locator, in source order; `risky` is what `caution.py` says of it. Its
-    syntax tree is not kept, but made again for the few questions that errors ask: trees are large, and the garbage
-    collector walks what is kept.
+    `imports` what it imports by a literal locator, in source order; `risky` is what `caution.py` says of it.
+    `instructions` are names that it finds predeclared because it is written in the old way, without `plan`. Its syntax
+    tree is not kept, but made again for the few questions that errors ask: trees are large, and the garbage collector
+    walks what is kept.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Module:
     names: tuple[str, ...]
     imports: tuple[Import, ...]
     risky: bool
+    instructions: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, name: str, text: str, predeclared: Collection[str], go_on: Callable[[], None] = lambda: None) -> Module:

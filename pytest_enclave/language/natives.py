@@ -71,6 +71,7 @@ class Natives:
             "refuse_operation": _refuse_operation,
             "refuse_range": _refuse_range,
             "refuse_shift": _refuse_shift,
+            "refuse_int": _refuse_int,
             "refuse_main": _refuse_main,
             "name_of": _name_of,
             "repr": lambda crossing: to_repr(self._recorder.decode(crossing)),
@@ -156,6 +157,10 @@ def _refuse_range() -> NoReturn:
 
 def _refuse_shift(count: int) -> NoReturn:
     raise InterpretationError(f"shift count too large: {count}", remedy="numbers are shifted by at most 511 bits")
+
+
+def _refuse_int(text: str) -> NoReturn:
+    raise InterpretationError(f"int: {to_repr(text)} is not a whole number", remedy="leave out the `_`")
 
 
 def _refuse_main(name: str, kind: str) -> NoReturn:

@@ -33,6 +33,13 @@ PLACE_MATTERS = -1
 """In place of a handle: the value cannot be had without knowing where it is constructed."""
 
 
+_TASKS = ("run_sh", "run_python")
+"""Instructions whose first argument was the command once, and is the name now."""
+
+_OLDER_CONFIGS = ("add_service", "add_services")
+"""Instructions to which a plain struct may be given where a ServiceConfig is meant."""
+
+
 class Recorder:
     """Collects one interpretation's instructions, warnings and files; `modules` grows while files are loaded.
 
@@ -115,6 +122,14 @@ class Recorder:
         name, positional, keywords, call = self.decode(crossing)
         kind = self._signatures[name]
         place = self._place(call, name)
+        if name in _OLDER_CONFIGS:
+            positional = [self._modern(value, place) for value in positional]
+            keywords = {key: self._modern(value, place) for key, value in keywords.items()}
+        elif name in _TASKS and len(positional) == 1 and not {"run", "name"} & keywords.keys():
+            positional, keywords = (), {**keywords, "run": positional[0]}
+            self._warn_of_form(
+                f"`{name}` with the command as its first argument", f"write `{name}(run = …)`", place, name
+            )
         try:
             arguments = self._binders[name](positional, keywords)
         except BindingError as error:
@@ -129,6 +144,40 @@ class Recorder:
         result = self.encode(kind.returns(instruction))
         self.instructions.append(instruction)
         return result
+
+    def _modern(self, value: Value, place: Location) -> Value:
+        """Services were once configured by plain structs, with plain structs for ports: these become what they mean."""
+        if isinstance(value, dict):
+            return {name: self._modern(item, place) for name, item in value.items()}
+        if not isinstance(value, Struct) or value.kind != "struct":
+            return value
+        remedy = "write `ServiceConfig(…)`, and `PortSpec(…)` for its ports"
+        self._warn_of_form("`config = struct(…)`", remedy, place, "add_service")
+        fields = dict(value.fields)
+        if isinstance(fields.get("ports"), dict):
+            fields["ports"] = {
+                name: self._made("PortSpec", port.fields, place)
+                if isinstance(port, Struct) and port.kind == "struct"
+                else port
+                for name, port in fields["ports"].items()
+            }
+        return self._made("ServiceConfig", fields, place)
+
+    def _warn_of_form(self, form: str, remedy: str, place: Location, subject: str) -> None:
+        if (subject, form) not in self._deprecations:
+            self._deprecations.add((subject, form))
+            self.warnings.append(Problem(f"{form} is deprecated", place, subject, remedy, severity="warning"))
+
+    def _made(self, kind: str, given: Mapping[str, Value], place: Location) -> Struct:
+        try:
+            fields = self._constructors[kind]((), given)
+        except BindingError as error:
+            raise self._error(kind, error.findings, place) from None
+        self._refuse(kind, CONFIG_TYPES[kind].check(fields), place)
+        self._find_images(kind, CONFIG_TYPES[kind].fields, fields, place)
+        value = construct(kind, fields)
+        self._keep(value)
+        return value
 
     def _place(self, call: str, callee: str) -> Location:
         """Where a call is, by its lines of a call stack's text; the same one is asked for again and again."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from pytest_enclave.errors import InterpretationError
+from pytest_enclave.language.kept import KeptModules
 from pytest_enclave.language.module import Module
 from pytest_enclave.language.predeclared import PREDECLARED
 from pytest_enclave.package.files import FileState, read_text
@@ -14,16 +18,27 @@ from pytest_enclave.package.package import Found, Package
 class Sources:
     """Reads files that `finder` finds. `states` are those of all files read, `texts` the Starlark among them by name.
 
-    `go_on` is called between steps, and raises where no more are wanted.
+    `instructions` are the names of those that old scripts may call without `plan`. `go_on` is called between steps,
+    and raises where no more are wanted. What was made of files before is in `kept`.
     """
 
-    def __init__(self, package: Package, finder: Finder, go_on: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        package: Package,
+        finder: Finder,
+        go_on: Callable[[], None],
+        instructions: Sequence[str] = (),
+        kept: KeptModules | None = None,
+    ) -> None:
         self.package = package
         self.states: dict[str, FileState] = {}
         self.texts: dict[str, str] = {}
         self.modules: dict[str, Module] = {}
         self._finder = finder
         self._go_on = go_on
+        self._names = instructions
+        self._kept = kept
+        self._older: frozenset[str] = frozenset()
         self._remember(package.manifest)
 
     def main(self) -> Module:
@@ -31,7 +46,7 @@ class Sources:
         if self.package.main not in self.modules:
             text, state = self.package.read_main()
             self._remember(state)
-            return self._module(self.package.main, text)
+            return self._main(text)
         return self.modules[self.package.main]
 
     def open(self, locator: str, caller: str) -> Module:
@@ -62,7 +77,28 @@ class Sources:
         if state is not None:
             self.states[str(state.path)] = state
 
+    def _main(self, text: str) -> Module:
+        """The main file, which in old scripts has no function `run`, and its instructions as globals."""
+        try:
+            return self._module(self.package.main, text)
+        except InterpretationError as error:
+            if not self._names or not any(problem.message.startswith("undefined name") for problem in error.problems):
+                raise
+            self._older = frozenset((*self._names, "print"))
+            with contextlib.suppress(InterpretationError):
+                module = self._module(self.package.main, text)
+                if not {"run", "plan"} & set(module.names):
+                    return module
+            self._older = frozenset()
+            raise
+
     def _module(self, name: str, text: str) -> Module:
         self.texts[name] = text
-        self.modules[name] = Module.of(name, text, PREDECLARED, self._go_on)
+        predeclared = PREDECLARED | self._older
+        module = self._kept.find(name, text, predeclared) if self._kept else None
+        if module is None:
+            module = Module.of(name, text, predeclared, self._go_on)
+            if self._kept:
+                self._kept.keep(module, predeclared)
+        self.modules[name] = replace(module, instructions=self._older.difference(module.names))
         return self.modules[name]

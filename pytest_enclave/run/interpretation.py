@@ -15,6 +15,7 @@ from typing import TypeAlias
 from pytest_enclave.errors import PackageError
 from pytest_enclave.instructions.registry import Registry
 from pytest_enclave.language.interpret import Interpretation, interpret
+from pytest_enclave.language.kept import KeptModules
 from pytest_enclave.package.arguments import parse_arguments
 from pytest_enclave.package.files import unchanged
 from pytest_enclave.package.git.repositories import Repositories
@@ -97,15 +98,20 @@ class Interpretations:
     """Remembers the latest interpretation of each request, as long as none of the files it read has changed."""
 
     def __init__(
-        self, timeout: float | None = 60.0, resolve: Resolver | None = None, others: Repositories | None = None
+        self,
+        timeout: float | None = 60.0,
+        resolve: Resolver | None = None,
+        others: Repositories | None = None,
+        kept: KeptModules | None = None,
     ) -> None:
         """`timeout` is for one interpretation, in seconds; `resolve` finds what lies outside a package.
 
-        What it does not know is fetched into `others`, by default those of this user.
+        What it does not know is fetched into `others`, and what was made of files is in `kept`: by default this user's.
         """
         self._timeout = timeout
         self._resolve = resolve
         self._others = others or Repositories.of(os.environ)
+        self._kept = kept or KeptModules.of(os.environ)
         self._lock = threading.Lock()
         self._known: dict[str, Interpretation] = {}
 
@@ -124,6 +130,7 @@ class Interpretations:
                     timeout=self._timeout,
                     resolve=self._resolve,
                     others=self._others,
+                    kept=self._kept,
                 )
                 self._known[key] = known
         return known.plan

@@ -72,12 +72,13 @@ class Hub:
         """Let a repository be gone."""
         shutil.rmtree(self.root / f"{repository}.git")
 
-    def git(self, *arguments: str, within: Path | None = None) -> str:
-        """Run git here."""
+    def git(self, *arguments: str, within: Path | None = None, given: str = "") -> str:
+        """Run git here, with `given` as its input."""
         done = subprocess.run(
             ["git", *arguments],
             cwd=within or self.root,
             env={**self.environ, **IDENTITY},
+            input=given,
             capture_output=True,
             text=True,
             check=False,

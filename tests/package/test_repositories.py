@@ -291,6 +291,21 @@ def test_large_repositories_are_given_up_before_they_are_unpacked(hub: Hub) -> N
     assert list((hub.cache / "work").iterdir()) == []
 
 
+def test_what_is_small_only_while_it_is_packed_is_given_up(hub: Hub) -> None:
+    """Ten directories with ten directories each with ten …, which are all the same one."""
+    bare = hub.root / "a" / "bomb.git"
+    hub.git("init", "--quiet", "--bare", str(bare))
+    kind, name = "100644 blob", hub.git("hash-object", "-w", "--stdin", within=bare, given="x").strip()
+    for _ in range(8):
+        entries = "".join(f"{kind} {name}\te{number}\n" for number in range(10))
+        kind, name = "040000 tree", hub.git("mktree", within=bare, given=entries).strip()
+    commit = hub.git("commit-tree", name, "-m", "m", within=bare).strip()
+    hub.git("update-ref", "refs/heads/main", commit, within=bare)
+    with pytest.raises(PackageError, match=r"`github\.com/a/bomb` was given up: it has"):
+        content(hub, "github.com/a/bomb")
+    assert list((hub.cache / "work").iterdir()) == []
+
+
 def test_a_command_that_takes_too_long_is_ended_with_all_it_started(hub: Hub, tmp_path: Path) -> None:
     git = Git({**hub.environ, **counting_git(hub, f"sleep 61 & echo $! > {hub.root}/pid; wait")}, timeout=2.0)
     began = time.monotonic()

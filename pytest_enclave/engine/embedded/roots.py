@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from pytest_enclave.engine.protocol import ServiceSpec
@@ -32,6 +35,7 @@ def start_spec(spec: ServiceSpec, find: Callable[[str], StoredImage | None]) -> 
             "image": HOST_ROOT,
             "host": True,
             "host_layers": [],
+            "hidden": [*map(list, secrets_of_the_machine())],
             "volumes": [],
             "argv": [*spec.entrypoint, *spec.cmd] or list(HOST_COMMAND),
             "env": {"PATH": HOST_PATH, **spec.env_vars},
@@ -58,6 +62,26 @@ def start_spec(spec: ServiceSpec, find: Callable[[str], StoredImage | None]) -> 
         "user": config.user,
         "stop_signal": signal_number(config.stop_signal),
     }
+
+
+@cache
+def secrets_of_the_machine(directory: str = "/etc") -> tuple[tuple[str, bool], ...]:
+    """Paths that not everybody on this machine may read, each with whether it is a directory: nor may services.
+
+    For root alone: others could not read them either.
+    """
+    if os.geteuid() != 0:
+        return ()
+    found: list[tuple[str, bool]] = []
+    for place, directories, files in os.walk(directory):
+        for name in [*directories, *files]:
+            mode = os.lstat(f"{place}/{name}").st_mode
+            if stat.S_ISDIR(mode) and not mode & stat.S_IXOTH:
+                found.append((f"{place}/{name}", True))
+                directories.remove(name)
+            elif stat.S_ISREG(mode) and not mode & stat.S_IROTH:
+                found.append((f"{place}/{name}", False))
+    return tuple(found)
 
 
 def signal_number(text: str) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -19,6 +21,9 @@ sys.path.insert(0, sys.argv[1])
 from pytest_enclave.engine.embedded.inside.trees import remove_tree
 remove_tree(sys.argv[2])
 """
+
+NEW = 10.0
+"""Seconds in which an enclave has come to listen, or never will."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -77,10 +82,36 @@ class Leftovers:
             command = f"rm -rf {self._directory}"
             reason = "; ".join(problems[:3])
             return [{"kind": "directory", "name": self._directory, "reason": reason, "command": command}]
-        # The directory of all enclaves goes with the last one.
+        parent = os.path.dirname(self._directory)
         with suppress(OSError):
-            os.rmdir(os.path.dirname(self._directory))
+            for name in os.listdir(parent):
+                self._remove_abandoned(parent, name)
+            # The directory of all enclaves goes with the last one.
+            os.rmdir(parent)
         return []
+
+    def _remove_abandoned(self, parent: str, name: str) -> None:
+        """Another enclave that was killed together with its supervisor and its clients."""
+        if is_abandoned(f"{parent}/{name}"):
+            if self._cgroups is not None:
+                self._cgroups.remove(name)
+            shutil.rmtree(f"{parent}/{name}", ignore_errors=True)
+
+
+def is_abandoned(directory: str) -> bool:
+    """Whether an enclave's directory is not quite new, and nobody listens there any more. Raises OSError."""
+    if time.time() - os.stat(directory).st_mtime < NEW:
+        return False
+    # The path of a socket may have 107 bytes only.
+    place = os.open(directory, _DIRECTORY)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(f"/proc/self/fd/{place}/socket")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return True
+        finally:
+            os.close(place)
+    return False
 
 
 def use_files(files: Sequence[str]) -> None:

@@ -88,6 +88,9 @@ def enter_root(storage: Storage, upper: str, spec: dict[str, Any]) -> None:
         if spec["seeding"] and not read_only:
             fill_from_image(root, path, sources[f"mount {number}"])
     _mount_system(root, sources)
+    for path, is_directory in spec.get("hidden", ()):
+        target = _directory(root, path) if is_directory else _file(root, path)
+        _bind(root, sources["empty" if is_directory else "null"], path, target)
     for path in spec["volumes"]:
         # What an image has there instead is its own affair.
         with suppress(NotADirectoryError):
