@@ -94,7 +94,9 @@ def _rows(package: Path, kept: Path, empty: Path, rounds: int) -> Iterator[Row]:
     }
     _interpret(package, types, kept)
     taken = timings(contenders, rounds)
-    thousand, ten_thousand, twenty_thousand = (taken[f"{count} × add_service"] for count in ("1,000", "10,000", "20,000"))
+    thousand, ten_thousand, twenty_thousand = (
+        taken[f"{count} × add_service"] for count in ("1,000", "10,000", "20,000")
+    )
     for name, timing in taken.items():
         if timing is ten_thousand:
             yield _proportional(name, timing, thousand, 10, "1,000", _least(timing, MANY_INSTRUCTIONS))

@@ -136,7 +136,7 @@ def read(layout: str, text: str) -> Reading:
 
 
 def _pattern(layout: str) -> str:
-    parts = []
+    parts: list[str] = []
     position = 0
     seen: set[str] = set()
     for piece in _PIECE.finditer(layout):

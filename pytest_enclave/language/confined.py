@@ -7,6 +7,7 @@ fork, whose result comes back as a pickle. It has limits of memory and time, and
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import os
 import pickle
@@ -60,7 +61,8 @@ def apart(work: Callable[[], T], *, memory: int, deadline: float | None, cancell
             os.kill(child, signal.SIGKILL)  # one that has ended already keeps its own status
             status = os.waitpid(child, 0)[1]
         complaints.seek(0)
-        return _result(answer, status, complaints.read())
+        result: T = _result(answer, status, complaints.read())
+        return result
 
 
 def resident() -> int:
@@ -75,7 +77,7 @@ def resident() -> int:
 
 def _answer(reading: int, deadline: float | None, cancelled: Callable[[], bool]) -> bytes:
     """Everything the fork writes until it ends."""
-    parts = []
+    parts: list[bytes] = []
     while True:
         if cancelled():
             raise Unanswered("cancelled")
@@ -132,6 +134,7 @@ def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
 
 def _limit(complaints: IO[bytes], memory: int, deadline: float | None) -> None:
     """Interrupts are for the parent; the alarm is for the case that there is none any more."""
+    faulthandler.disable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if deadline is not None:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -44,7 +44,14 @@ TIMED_OPERATORS: Mapping[type[ast.AST], tuple[str, str]] = {
 GROWING = "grow__"
 """What is put around the right side of `+=`."""
 
-NAMES = (GROWING, *(f"{name}__" for name in (*METHODS, *(name for _, name in TIMED_OPERATORS.values()))))
+IN_PLACE = "operator_iadd"
+"""What `+=` calls in files that speak of time."""
+
+NAMES = (
+    GROWING,
+    f"{IN_PLACE}__",
+    *(f"{name}__" for name in (*METHODS, *(name for _, name in TIMED_OPERATORS.values()))),
+)
 """What the prelude provides for this."""
 
 _TIME = re.compile(r"\btime\b")
@@ -98,6 +105,7 @@ def _augmented(
     if type(node.op) not in operators:
         return
     symbol, name = operators[type(node.op)]
+    name = IN_PLACE if isinstance(node.op, ast.Add) else name
     if isinstance(node.op, ast.Add) and not timed:
         # A list grows in place, which a call could not do for its caller's name.
         if not _number(node.value):

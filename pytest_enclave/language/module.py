@@ -159,13 +159,13 @@ def _call_columns(tree: Tree, lines: Lines, source: Edited) -> Calls:
         if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)):
             callee = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             line, column = lines.find("(", *lines.end(node.func))
-            names = (callee, "")
+            names = [callee, ""]
         elif isinstance(node, (ast.BinOp, ast.Compare)) and _operator(node) in TIMED_OPERATORS:
             symbol, callee = TIMED_OPERATORS[_operator(node)]
             line, column = lines.find(symbol[0], *lines.end(node.left))
             if line != node.lineno:
                 line, column = lines.start(node)
-            names = (callee,)
+            names = [callee]
         else:
             continue
         if line == node.lineno:

@@ -126,7 +126,8 @@ class Recorder:
             positional = [self._modern(value, place) for value in positional]
             keywords = {key: self._modern(value, place) for key, value in keywords.items()}
         elif name in _TASKS and len(positional) == 1 and not {"run", "name"} & keywords.keys():
-            positional, keywords = (), {**keywords, "run": positional[0]}
+            keywords = {**keywords, "run": positional[0]}
+            positional = []
             self._warn_of_form(
                 f"`{name}` with the command as its first argument", f"write `{name}(run = …)`", place, name
             )

@@ -5,8 +5,8 @@ it is: `tuple` and `dict` (with keys that are not text) have `items`, `float` (N
 and the like, by name) have `text`, `struct` has `fields`; a number is the handle of a typed value, which is kept
 on the Python side from the moment it was checked, so that nothing can change it and it crosses only once.
 
-On the way to Starlark a typed value is an object of its fields, its type and its handle. Starlark sorts what it reads by
-key, so a `dict` in another order goes as one with `items`.
+On the way to Starlark a typed value is an object of its fields, its type and its handle. Starlark sorts what it reads
+by key, so a `dict` in another order goes as one with `items`.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ class Encoder:
         return text
 
     def _dict(self, value: Mapping[Value, Value]) -> str:
-        if len(value) < 2 or list(value) == sorted(map(str, value)):
-            if all(isinstance(key, str) and key[:1] != MARK for key in value):
-                return f"{{{self._entries(value)}}}"
+        plain = all(isinstance(key, str) and key[:1] != MARK for key in value)
+        if plain and (len(value) < 2 or list(value) == sorted(value)):
+            return f"{{{self._entries(value)}}}"
         items = ",".join([f"[{self(key)},{self(item)}]" for key, item in value.items()])
         return f'{{"\\u0000":"dict","items":[{items}]}}'
 

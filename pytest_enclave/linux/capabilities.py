@@ -57,13 +57,31 @@ _MOST = 64
 
 
 def keep_only(capabilities: Set[int]) -> None:
-    """Give up every other capability, for good: no program that is executed later can have it, whatever its file says.
+    """Give up every other capability, for good: no program that is executed later can have it, whatever its file says."""
+    bound(capabilities)
+    hold_only(capabilities)
+
+
+def bound(capabilities: Set[int]) -> None:
+    """Let no program that this thread or its children execute have others. What is held now is held until then."""
+    for capability in range(_MOST):
+        if capability not in capabilities:
+            try:
+                prctl(PR_CAPBSET_DROP, capability)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # From here on this kernel knows no more.
+                return
+
+
+def hold_only(capabilities: Set[int]) -> None:
+    """Give up every other capability, until something is executed.
 
     Those kept are permitted and effective now, where this thread had them. None is inheritable or ambient: a later
     program has them if it runs as root, and a change from root to another user takes them away.
     """
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    _drop_all_but(capabilities)
     _, permitted, _ = held()
     _set(permitted & frozenset(capabilities))
 
@@ -91,15 +109,3 @@ def _set(capabilities: Set[int]) -> None:
     words = (c_uint32 * 6)(low, low, 0, high, high, 0)
     if c_library().capset(byref((c_uint32 * 2)(_VERSION_3, 0)), byref(words)) != 0:
         raise failure("capset")
-
-
-def _drop_all_but(capabilities: Set[int]) -> None:
-    """From the first to the last that this kernel knows."""
-    for capability in range(_MOST):
-        if capability not in capabilities:
-            try:
-                prctl(PR_CAPBSET_DROP, capability)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                return

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.values import Struct, Value, to_canonical
 
-
 _HIDDEN = ("description",)
 """Fields of typed values that do not belong to their identity."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_enclave.engine.embedded.engine import EmbeddedEngine
+from pytest_enclave.engine.embedded.roots import secrets_of_the_machine
 from pytest_enclave.engine.protocol import Action, Exit
 from pytest_enclave.linux.identity import own_map
 from tests.engine.engine_enclave import Enclave, enclave_id
@@ -52,6 +53,30 @@ def test_homes_and_changing_data_are_not_shown(enclave: Enclave):
         *("bin", "etc", "lib", "lib32", "lib64", "libx32", "opt", "sbin", "usr"),
         *("dev", "home", "media", "mnt", "proc", "root", "run", "srv", "sys", "tmp", "var"),
     }
+
+
+def test_what_not_everybody_may_read_is_read_by_no_service(enclave: Enclave):
+    shadow = enclave.site.exec("host", ["cat", "/etc/shadow"], None)
+    if own_map().kind == "root":
+        assert (shadow.code, shadow.output) == (0, "")
+        assert enclave.site.exec("host", ["sh", "-c", "echo root:: > /etc/shadow; rm /etc/shadow"], None).code != 0
+    else:
+        assert "Permission denied" in shadow.output
+    readable = enclave.sh("host", "find /etc -type f ! -perm -o=r -size +0 -readable 2>/dev/null || true")
+    assert readable == ""
+
+
+def test_secrets_are_found_by_their_modes(tmp_path: Path):
+    for name, mode in (("open", 0o644), ("closed", 0o640), ("directory/below", 0o644)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(mode)
+    (tmp_path / "directory").chmod(0o750)
+    found = secrets_of_the_machine(str(tmp_path))
+    if own_map().kind == "root":
+        assert set(found) == {(str(tmp_path / "closed"), False), (str(tmp_path / "directory"), True)}
+    else:
+        assert found == ()
 
 
 def test_writes_stay_inside(enclave: Enclave):

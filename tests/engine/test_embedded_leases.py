@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -259,3 +261,21 @@ def test_a_client_that_does_not_listen_does_not_hold_up_the_others(
     assert time.monotonic() - began < 30
     other.process.send_signal(signal.SIGCONT)
     assert enclave.site.close() == []
+
+
+def test_what_was_killed_together_with_all_who_would_remove_it_goes_with_the_next_enclave(engine: EmbeddedEngine):
+    enclaves = run_directory(os.environ)
+    abandoned, quite_new = enclaves / "abandoned", enclaves / "quite-new"
+    site = engine.open(enclave_id())
+    for directory in (abandoned, quite_new):
+        directory.mkdir(mode=0o700)
+        # A socket that nobody listens on any more.
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(directory / "socket"))
+    os.utime(abandoned, (0, 0))
+    try:
+        assert site.close() == []
+        assert not abandoned.exists()
+        assert quite_new.exists()
+    finally:
+        shutil.rmtree(quite_new)

@@ -1,4 +1,4 @@
-"""The same expressions, evaluated by the implementation in Go: they differ where `docs/dialect.md` says so, only there."""
+"""The same expressions, evaluated by the implementation in Go: they differ where `docs/dialect.md` says so."""
 
 from __future__ import annotations
 

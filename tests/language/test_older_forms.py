@@ -35,7 +35,8 @@ def test_a_script_without_run_has_its_instructions_as_globals(plan_of: Callable[
 def test_what_such_a_script_imports_may_be_as_old(plan_of: Callable[..., Any]) -> None:
     plan = plan_of(
         {
-            "main.star": 'lib = import_module("./lib.star")\nlib.start("a")\nprint("x")\nexec("a", ExecRecipe(["b"]))\n',
+            "main.star": 'lib = import_module("./lib.star")\nlib.start("a")\nprint("x")\n'
+            'exec("a", ExecRecipe(["b"]))\n',
             "lib.star": "def start(name):\n    add_service(name = name, config = struct(image = 'i'))\n",
         },
     )

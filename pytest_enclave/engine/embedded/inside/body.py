@@ -117,10 +117,9 @@ def execute(spec: dict[str, Any], rights: Rights, user: User) -> NoReturn:
     _enter_directory(spec["directory"])
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MOST_FILES) if hard > 0 else soft, hard))
-    # What is ignored or blocked stays so over execve: some of it by Python, some by whoever started the tests.
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    # What is ignored stays so over execve.
+    for number in (signal.SIGPIPE, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # Until the program is executed, other processes of the service have the same rights, and must not look into us.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     _drop_rights(user, rights)
@@ -129,7 +128,7 @@ def execute(spec: dict[str, Any], rights: Rights, user: User) -> NoReturn:
 
 def _drop_rights(user: User, rights: Rights) -> None:
     """Become the user, with no more rights than Docker gives; nothing executed later can gain any."""
-    capabilities.keep_only(capabilities.DOCKER_DEFAULT)
+    capabilities.hold_only(capabilities.DOCKER_DEFAULT)
     if not rights.one_uid:
         try:
             os.setgroups(user.groups)

@@ -25,7 +25,7 @@ from pytest_enclave.engine.embedded.inside.loop import Loop
 from pytest_enclave.engine.embedded.inside.requests import Requests
 from pytest_enclave.engine.embedded.inside.root import Storage
 from pytest_enclave.engine.embedded.inside.service import Service
-from pytest_enclave.linux import mounts, syscalls
+from pytest_enclave.linux import capabilities, mounts, syscalls
 from pytest_enclave.linux.netlink import Netlink
 
 STORAGE = "/sys"
@@ -64,6 +64,8 @@ class Init:
         self.plan = plan
         self.loop = Loop()
         self.services: dict[str, Service] = {}
+        # Whatever is executed in the enclave is a service or a command.
+        capabilities.bound(capabilities.DOCKER_DEFAULT)
         self.rights = Rights(plan["one_uid"])
         self._numbers = 0
         self._gone: set[str] = set()

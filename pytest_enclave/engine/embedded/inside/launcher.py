@@ -22,9 +22,8 @@ def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[-1]))
     connection.set_inheritable(False)
     control = Channel(connection)
+    _forget_surroundings()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    # The test process's own is of no concern to services.
-    os.umask(0o022)
     # What is here already is never freed: collecting it in every fork would only copy pages.
     gc.disable()
     gc.freeze()
@@ -39,6 +38,15 @@ def main() -> None:
             os.close(descriptor)
     # There is nothing to clean up, and the test process waits for the end.
     os._exit(0)
+
+
+def _forget_surroundings() -> None:
+    """What the test process ignores, blocks or masks is of no concern to services."""
+    os.umask(0o022)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

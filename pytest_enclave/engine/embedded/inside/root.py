@@ -56,16 +56,17 @@ class Storage:
         self.root = f"{path}/root"
         self.hosts = f"{path}/hosts"
         self.resolver = f"{path}/resolv.conf"
-        self.empty = f"{path}/empty"
+        self.shown = f"{path}/shown"
         self.directories = Directories(f"{path}/persistent")
 
     def prepare(self) -> None:
-        """Make what is not there yet. A fork finds its origin's."""
-        for directory in (self.root, self.empty):
-            os.makedirs(directory, exist_ok=True)
-        for file in (self.hosts, self.resolver):
-            with open(file, "a"):
-                pass
+        """Make it, and mount what services are shown of it, in a way that they cannot write."""
+        for directory in (self.root, f"{self.shown}/empty"):
+            os.makedirs(directory)
+        for file in (self.hosts, self.resolver, f"{self.shown}/hosts", f"{self.shown}/resolver"):
+            _touch(file)
+        for source, name in ((self.hosts, "hosts"), (self.resolver, "resolver"), (f"{self.shown}/empty", "empty")):
+            mounts.bind(source, f"{self.shown}/{name}", read_only=True)
 
 
 def enter_root(storage: Storage, upper: str, spec: dict[str, Any]) -> None:
@@ -90,7 +91,7 @@ def enter_root(storage: Storage, upper: str, spec: dict[str, Any]) -> None:
     _mount_system(root, sources)
     for path, is_directory in spec.get("hidden", ()):
         target = _directory(root, path) if is_directory else _file(root, path)
-        _bind(root, sources["empty" if is_directory else "null"], path, target)
+        _bind(root, sources["empty" if is_directory else "null"], path, target, read_only=False)
     for path in spec["volumes"]:
         # What an image has there instead is its own affair.
         with suppress(NotADirectoryError):
@@ -98,7 +99,7 @@ def enter_root(storage: Storage, upper: str, spec: dict[str, Any]) -> None:
     for number, (path, _, read_only) in enumerate(mounted):
         _bind(root, sources[f"mount {number}"], path, _directory(root, path), read_only)
     for name, path in (("hosts", "/etc/hosts"), ("resolver", "/etc/resolv.conf")):
-        _bind(root, sources[name], path, _file(root, path))
+        _bind(root, sources[name], path, _file(root, path), read_only=False)
     for descriptor in (root, *sources.values()):
         os.close(descriptor)
     os.fchdir(outside)
@@ -121,7 +122,7 @@ def _overlay_host(storage: Storage, upper: str, layers: list[str]) -> None:
     mounted below it may not be uncovered. `layers` are what earlier starts wrote."""
     root = storage.root
     written = [f"{layer}/top/upper" for layer in layers]
-    _overlay([storage.empty, *filter(os.path.isdir, written)], f"{upper}/top", root)
+    _overlay([f"{storage.shown}/empty", *filter(os.path.isdir, written)], f"{upper}/top", root)
     for name in HOST_DIRECTORIES:
         if not os.path.lexists(f"/{name}"):
             continue
@@ -143,7 +144,7 @@ def _overlay_host(storage: Storage, upper: str, layers: list[str]) -> None:
 
 
 def _open_sources(storage: Storage, mounted: list[str]) -> dict[str, int]:
-    paths = {"hosts": storage.hosts, "resolver": storage.resolver, "empty": storage.empty}
+    paths = {name: f"{storage.shown}/{name}" for name in ("hosts", "resolver", "empty")}
     paths.update({name: f"/dev/{name}" for name in DEVICES})
     paths.update({f"mount {number}": source for number, source in enumerate(mounted)})
     return {name: os.open(path, os.O_PATH) for name, path in paths.items()}
@@ -158,8 +159,7 @@ def _mount_system(root: int, sources: dict[str, int]) -> None:
     mounts.sysfs_read_only("/sys")
     mounts.tmpfs("/dev", "mode=755,size=65536k")
     for name in DEVICES:
-        with open(f"/dev/{name}", "w"):
-            pass
+        _touch(f"/dev/{name}")
         mounts.bind(_by_descriptor(sources[name]), f"/dev/{name}")
     for name, target in DEVICE_LINKS.items():
         os.symlink(target, f"/dev/{name}")
@@ -172,17 +172,22 @@ def _mount_system(root: int, sources: dict[str, int]) -> None:
             mounts.bind(path, path, read_only=True)
     for path in HIDDEN_FILES:
         if os.path.exists(path):
-            mounts.bind("/dev/null", path, read_only=True)
+            mounts.bind("/dev/null", path)
     for path in HIDDEN_DIRECTORIES:
         if os.path.isdir(path):
-            mounts.bind(_by_descriptor(sources["empty"]), path, read_only=True)
+            mounts.bind(_by_descriptor(sources["empty"]), path)
 
 
 def _open_low_ports() -> None:
     """Whoever a service runs as may listen on port 80, and ping, as in Docker."""
-    for name, value in (("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 0")):
-        with open(f"/proc/sys/net/ipv4/{name}", "w") as setting:
-            setting.write(value)
+    for name, value in (("ip_unprivileged_port_start", b"0"), ("ping_group_range", b"0 0")):
+        setting = os.open(f"/proc/sys/net/ipv4/{name}", os.O_WRONLY)
+        os.write(setting, value)
+        os.close(setting)
+
+
+def _touch(path: str) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
 def _by_descriptor(descriptor: int) -> str:
