@@ -222,9 +222,10 @@ class Site(Protocol):
         """Let time pass; return early, with the exit, as soon as the watched service ends."""
 
     def freeze(self) -> None:
-        """Make what is there now the point that forks start from: running services are stopped cleanly, and go on from it.
+        """Make what is there now the point that forks start from: what runs is stopped cleanly, and goes on from it.
 
-        Nothing that happens afterwards is seen by forks. Freezing again moves the point. Raises EngineError, ServiceError.
+        Nothing that happens afterwards is seen by forks. Freezing again moves the point. Raises EngineError, or
+        ServiceError.
         """
 
     def fork(self, enclave: EnclaveId) -> Site:

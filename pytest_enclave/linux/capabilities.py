@@ -57,7 +57,7 @@ _MOST = 64
 
 
 def keep_only(capabilities: Set[int]) -> None:
-    """Give up every other capability, for good: no program that is executed later can have it, whatever its file says."""
+    """Give up every other capability, for good: nothing that is executed later can have it, whatever its file says."""
     bound(capabilities)
     hold_only(capabilities)
 

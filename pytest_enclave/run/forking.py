@@ -1,8 +1,8 @@
 """Forks: an enclave is frozen right after a run, and others begin as it was then, with all it has and has recorded.
 
 The engine stops what runs, keeps its files, and starts it again, in the original and in every fork. So here as there a
-service is up once its ports accept connections and its ready condition holds. All of them start at once, so one that ends before
-what it depends on is there gets further tries.
+service is up once its ports accept connections and its ready condition holds. All of them start at once, so one that
+ends before what it depends on is there gets further tries.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+
 def snippets(document: str) -> dict[str, str]:
     """The code of a document: file name and content of every block."""
     blocks = re.findall(r"^```(?:python|starlark)\n(.*?)^```$", (ROOT / document).read_text(), re.S | re.M)

@@ -12,11 +12,14 @@ import pytest
 from pytest_enclave.enclave.demand import Demand
 from pytest_enclave.enclave.enclave import Enclave, Observers
 from pytest_enclave.enclave.sharing import Enclaves
-from pytest_enclave.engine.protocol import Address, EnclaveId, ExecResult
+from pytest_enclave.engine.protocol import Action, Address, EnclaveId, ExecResult
 from pytest_enclave.engine.simulated import Script, SimulatedEngine, SimulatedSite
-from pytest_enclave.errors import EnclaveError, EngineError, VerifyFailed
+from pytest_enclave.errors import EnclaveError, EngineError, ServiceExited, VerifyFailed
+from pytest_enclave.instructions.protocol import Context
 from pytest_enclave.package.package import Source
 from pytest_enclave.plan.events import Event, Forked, Frozen
+from pytest_enclave.plan.facts import Status
+from pytest_enclave.run import forking
 from pytest_enclave.run.interpretation import Request
 from pytest_enclave.run.pipeline import Options, Tools
 from pytest_enclave.store.artifacts import ArtifactStore
@@ -256,6 +259,25 @@ def test_a_service_that_does_not_bear_it_is_explained(
     )
     assert "isolate=True" in caught.value.remedy
     assert caught.value.enclave == session.used[-1].name
+
+
+def test_a_service_that_ends_before_what_it_needs_is_up_is_started_again(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+):
+    waited: list[str] = []
+
+    def in_vain_at_first(context: Context, name: str, *_: object) -> None:
+        waited.append(name)
+        if len(waited) <= 3:
+            context.site.act(name, Action.KILL)
+            raise ServiceExited("there is no database", service=name, code=1)
+
+    package = Source('def run(plan):\n    plan.add_service("api", ServiceConfig("a:1", ports = {"p": PortSpec(80)}))')
+    session.obtain(shared(package))
+    monkeypatch.setattr(forking, "await_ready", in_vain_at_first)
+    copy = session.obtain(fork(package))
+    assert len(waited) > 3
+    assert session.site(copy).observe()["api"].status is Status.RUNNING
 
 
 def test_an_enclave_in_which_nothing_has_run_cannot_be_frozen(session: Session):

@@ -2,8 +2,8 @@
 
     python tests/engine/killed_session.py NAME SECONDS
 
-Runs a process that opens an enclave and keeps it busy, kills that process so many seconds after it began, and prints as JSON
-what is left of the enclave when it should be gone, how long that took, and how far the process had come.
+Runs a process that opens an enclave and keeps it busy, kills that process so many seconds after it began, and prints as
+JSON what is left of the enclave when it should be gone, how long that took, and how far the process had come.
 """
 
 from __future__ import annotations
