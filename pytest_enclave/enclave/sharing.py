@@ -233,8 +233,7 @@ class Enclaves:
         # A Ctrl-C may come at any moment: what is there by then is undone, until the list of open enclaves has it.
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, directory, ignore_errors=True)
-            directory.mkdir()
-            directory.chmod(0o755)
+            directory.mkdir(mode=0o700)
             site = open_site(identity)
             undo.callback(site.close)
             journal = Journal(directory / "journal.sqlite")

@@ -386,6 +386,10 @@ def test_the_environment_of_the_tests_is_nowhere(monkeypatch: pytest.MonkeyPatch
         engine.close()
 
 
+LIBRARYS_OWN = 0b11 << 31
+"""Signals 32 and 33, which the C library keeps for itself: what whoever started the tests makes of them stays."""
+
+
 def test_the_mask_and_the_ignored_signals_of_the_tests_are_not_the_services():
     mask = os.umask(0o077)
     ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -397,7 +401,7 @@ def test_the_mask_and_the_ignored_signals_of_the_tests_are_not_the_services():
         enclave.up("a")
         for pid in ("1", "self"):
             found = status(enclave, "a", pid)
-            assert (found["SigIgn"], found["SigBlk"]) == (NONE, NONE)
+            assert (int(found["SigIgn"], 16) & ~LIBRARYS_OWN, found["SigBlk"]) == (0, NONE)
         assert enclave.sh("a", "umask; stat -c %a /") == "0022\n755"
         assert enclave.site.close() == []
     finally:

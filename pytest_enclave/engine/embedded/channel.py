@@ -13,6 +13,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 HEADER = struct.Struct("!IB")
@@ -64,8 +65,14 @@ class Channel:
         while (complete := self._next()) is not None:
             yield complete
 
+    def hang_up(self) -> None:
+        """End the connection, whoever else has a copy of this end."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self.close()
+
     def close(self) -> None:
-        """Hang up."""
+        """Let go of this end."""
         self._socket.close()
         while self._descriptors:
             os.close(self._descriptors.popleft())

@@ -173,6 +173,7 @@ class EmbeddedEngine:
 def run_directory(environ: Mapping[str, str]) -> Path:
     """Where enclaves have their sockets: a directory that is this user's alone."""
     base = environ.get("XDG_RUNTIME_DIR") or ""
-    if base and os.access(base, os.W_OK):
+    # That of another user, as it stays set with sudo, is not for us.
+    if base and os.path.isdir(base) and os.stat(base).st_uid == os.getuid() and os.access(base, os.W_OK):
         return Path(base, "pytest-enclave")
     return Path(tempfile.gettempdir(), f"pytest-enclave-{os.getuid()}")

@@ -30,6 +30,9 @@ ABANDONED = 2.0
 READY = 20.0
 """Seconds after which an enclave that is not ready is given up."""
 
+PATIENCE = 5.0
+"""Seconds that the launcher has to end by itself."""
+
 PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -167,9 +170,13 @@ class Launcher:
         control, self._control = self._control, None
         process, self._process = self._process, None
         if control is not None:
-            control.close()
+            control.hang_up()
         if process is not None:
-            process.wait(10)
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def _started(self) -> Channel:
         if self._control is not None and self._process is not None and self._process.poll() is None:

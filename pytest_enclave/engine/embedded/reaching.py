@@ -9,6 +9,7 @@ import errno
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Mapping
 
 from pytest_enclave.engine.embedded.client import Client
@@ -41,17 +42,28 @@ class Reach:
                 known[key] = self._relay(service, port)
             return known[key]
 
-    def publish(self, service: str, port: PortSpec, public: PortSpec) -> socket.socket:
-        """A listener at a port's public number, still to be used by `use`. Raises ServiceError if it is taken."""
-        try:
-            return _listener(LOOPBACK, public.number, port.transport_protocol)
-        except OSError as error:
-            raise ServiceError(
-                f'service "{service}" did not start: port {public.number}, which is to be published, cannot be had on '
-                f"this machine: {error.strerror}",
-                service=service,
-                remedy="stop what uses it, or choose another number in `public_ports`",
-            ) from None
+    def renew(self, service: str) -> bool:
+        """Let all ways to a service be made anew; whether there were any."""
+        with self._lock:
+            self._known.pop(service, None)
+            return bool(self._client.ask({"do": "unrelay", "name": service})["dropped"])
+
+    def publish(self, service: str, port: PortSpec, public: PortSpec, patience: float = 0.0) -> socket.socket:
+        """A listener at a port's public number, still to be used by `use`. Raises ServiceError if it is taken.
+
+        `patience`: seconds that the former one may take to go.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return _listener(LOOPBACK, public.number, port.transport_protocol)
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                    continue
+                taken = error
+                break
+        raise _taken(service, public, taken)
 
     def use(self, service: str, port: PortSpec, listener: socket.socket) -> None:
         """Lead a listener to a port; it is used up."""
@@ -115,3 +127,12 @@ def _listener(host: str, port: int, protocol: str) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _taken(service: str, public: PortSpec, error: OSError) -> ServiceError:
+    return ServiceError(
+        f'service "{service}" did not start: port {public.number}, which is to be published, cannot be had on '
+        f"this machine: {error.strerror}",
+        service=service,
+        remedy="stop what uses it, or choose another number in `public_ports`",
+    )

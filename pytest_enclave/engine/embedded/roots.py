@@ -75,7 +75,10 @@ def secrets_of_the_machine(directory: str = "/etc") -> tuple[tuple[str, bool], .
     found: list[tuple[str, bool]] = []
     for place, directories, files in os.walk(directory):
         for name in [*directories, *files]:
-            mode = os.lstat(f"{place}/{name}").st_mode
+            try:
+                mode = os.lstat(f"{place}/{name}").st_mode
+            except FileNotFoundError:
+                continue
             if stat.S_ISDIR(mode) and not mode & stat.S_IXOTH:
                 found.append((f"{place}/{name}", True))
                 directories.remove(name)

@@ -36,6 +36,9 @@ from pytest_enclave.errors import EnclaveError, EngineError, ServiceError
 from pytest_enclave.plan.facts import ServiceFact, Status
 from pytest_enclave.plan.service import PortSpec
 
+RELEASE = 2.0
+"""Seconds that a public port may take to be free when its service is replaced."""
+
 CLOSING = 15.0
 """Seconds that an enclave has to end."""
 
@@ -58,6 +61,7 @@ class EmbeddedSite:
         self._prepare = prepare
         self._fork = fork
         self._reach = Reach(enclosure.client)
+        self._public: set[str] = set()
         self._frozen: Frozen | None = None
         self._closed = False
 
@@ -220,9 +224,15 @@ class EmbeddedSite:
         request = {**self._prepare(spec), "artifacts": mounted}
         with ExitStack() as listeners:
             published = []
+            patience = 0.0
+            if (spec.public_ports or spec.name in self._public) and self._reach.renew(spec.name):
+                patience = RELEASE
+            self._public.discard(spec.name)
             for id_, public in spec.public_ports.items():
                 port = spec.ports.get(id_, public)
-                published.append((port, listeners.enter_context(self._reach.publish(spec.name, port, public))))
+                listener = self._reach.publish(spec.name, port, public, patience)
+                published.append((port, listeners.enter_context(listener)))
+                self._public.add(spec.name)
             answer = self._ask({"do": "start", "spec": request})
             if "error" in answer:
                 raise wording.start_failure(spec, answer)

@@ -71,6 +71,7 @@ class Init:
         self._gone: set[str] = set()
         self._limits = Limits(plan["name"], seen_from_inside(plan["cgroups"], MACHINE_CGROUPS, CGROUPS))
         self._clients: dict[int, Channel] = {}
+        self._welcomed = 0
         _mount_storage(plan, forked)
         self._place = Storage(f"{STORAGE}/{plan['name']}")
         os.makedirs(f"{self._place.path}/services", exist_ok=True)
@@ -123,7 +124,6 @@ class Init:
     def forget(self, name: str) -> None:
         """Nobody finds the service by its name any more. Its address stays its own, should it come again."""
         self._gone.add(name)
-        _say(self.relay, {"do": "drop_service", "prefix": f"{name}:"})
         self._tell_names()
 
     def end(self, reason: str = "") -> None:
@@ -186,9 +186,11 @@ class Init:
 
     def _welcome(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0))
-        client = connection.fileno()
+        # Descriptors are used again; answers that are still to come must not reach another client.
+        self._welcomed += 1
+        client = self._welcomed
         channel = self._clients[client] = Channel(connection)
-        self.loop.watch(client, lambda: self._hear(client, channel))
+        self.loop.watch(channel.fileno(), lambda: self._hear(client, channel))
         for service in self.services.values():
             self.send(client, _state_of(service))
         self.send(client, {"event": "ready"})
@@ -202,9 +204,8 @@ class Init:
 
     def _hang_up(self, client: int) -> None:
         if channel := self._clients.pop(client, None):
-            self.loop.forget(client)
-            with suppress(OSError):
-                channel.close()
+            self.loop.forget(channel.fileno())
+            channel.hang_up()
         if not self._clients:
             self.end()
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -84,7 +85,7 @@ class Leftovers:
             return [{"kind": "directory", "name": self._directory, "reason": reason, "command": command}]
         parent = os.path.dirname(self._directory)
         with suppress(OSError):
-            for name in os.listdir(parent):
+            for name in os.listdir(parent) if is_ours_alone(parent) else ():
                 self._remove_abandoned(parent, name)
             # The directory of all enclaves goes with the last one.
             os.rmdir(parent)
@@ -96,6 +97,12 @@ class Leftovers:
             if self._cgroups is not None:
                 self._cgroups.remove(name)
             shutil.rmtree(f"{parent}/{name}", ignore_errors=True)
+
+
+def is_ours_alone(directory: str) -> bool:
+    """Whether it is a directory, no link to one, that nobody but this user can look or write into. Raises OSError."""
+    found = os.lstat(directory)
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
 def is_abandoned(directory: str) -> bool:

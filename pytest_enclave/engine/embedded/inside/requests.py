@@ -90,6 +90,7 @@ class Requests:
         else:
             if service.status != "absent":
                 service.discard()
+                self._clear_log(service)
             self._start(service, spec, tell)
 
     def _start(self, service: Service, spec: dict[str, Any], tell: Answer) -> None:
@@ -145,13 +146,26 @@ class Requests:
     def _remove(self, service: Service, tell: Answer) -> None:
         service.discard()
         self._init.forget(service.name)
-        for key in [key for key in self._relays if key.startswith(f"{service.name}:")]:
+        self._drop_relays(service.name)
+        self._clear_log(service)
+        tell({})
+
+    def _do_unrelay(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        """Let the ways to a service's ports be made anew. Answers whether there were any."""
+        tell({"dropped": self._drop_relays(message["name"])})
+
+    def _drop_relays(self, name: str) -> bool:
+        keys = [key for key in self._relays if key.startswith(f"{name}:")]
+        for key in keys:
             del self._relays[key]
+        self._init.relay.send({"do": "drop_service", "prefix": f"{name}:"})
+        return bool(keys)
+
+    def _clear_log(self, service: Service) -> None:
         directory = self._init.log_directory(service)
         with suppress(OSError):
             for entry in os.listdir(directory):
                 os.unlink(f"{directory}/{entry}")
-        tell({})
 
     def _do_exec(self, client: int, message: dict[str, Any], descriptors: list[int], tell: Answer) -> None:
         """Run a command; its output goes to the descriptor. Answers with `code` when it has ended."""
@@ -211,9 +225,11 @@ class Requests:
         report = Channel(ours)
 
         def reported() -> None:
-            with suppress(EOFError):
+            try:
                 for reply, _ in report.arrived():
                     tell(reply)
+            except EOFError:
+                tell({"error": "reading it was killed"})
             self._loop.forget(report.fileno())
             report.close()
 
@@ -293,6 +309,7 @@ class Requests:
         """
         services = [service for service in self._init.services.values() if service.status != "absent"]
         waiting = [service for service in services if service.alive]
+        paused = [service for service in waiting if service.status == "paused"]
         pending = len(waiting)
         error: dict[str, Any] = {}
         told: list[dict[str, Any]] = []
@@ -308,7 +325,9 @@ class Requests:
             pending = len(waiting)
             try:
                 for service in services:
-                    status = "running" if service in waiting else service.status
+                    status = service.status
+                    if service in waiting:
+                        status = "paused" if service in paused else "running"
                     state = {"number": service.number, "status": status, "exit": service.exit}
                     told.append({**state, "spec": service.freeze()})
                 directories.update(self._init.directories.freeze())
@@ -328,6 +347,9 @@ class Requests:
 
         def finish() -> None:
             self._freezing = False
+            for service in paused:
+                if service.alive:
+                    service.pause()
             try:
                 spaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in ("user", "mnt")]
             except OSError as failure:
@@ -352,6 +374,14 @@ class Requests:
         service = self._init.reserve(spec["name"], message["number"])
         if message["status"] == "running":
             self._start(service, spec, tell)
+        elif message["status"] == "paused":
+
+            def started(outcome: dict[str, Any]) -> None:
+                if not outcome and service.alive:
+                    service.pause()
+                tell(outcome)
+
+            self._start(service, spec, started)
         else:
             null = os.open(os.devnull, os.O_WRONLY)
             service.adopt(spec, null, message["status"], message["exit"], tell)

@@ -21,7 +21,6 @@ import os
 import select
 import signal
 import socket
-import stat
 import sys
 import traceback
 from contextlib import suppress
@@ -30,7 +29,7 @@ from typing import Any
 from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.inside.egress import Egress
 from pytest_enclave.engine.embedded.inside.init import Init
-from pytest_enclave.engine.embedded.inside.leftovers import Leftovers
+from pytest_enclave.engine.embedded.inside.leftovers import Leftovers, is_ours_alone
 from pytest_enclave.linux import identity, mounts, syscalls
 
 NEW_NAMESPACES = (
@@ -65,7 +64,9 @@ def supervise(plan: dict[str, Any], descriptors: list[int]) -> None:
 def _own_standard_streams() -> int:
     """Detach from the test process's streams. What is written on standard error is kept in memory, to be told."""
     null = os.open(os.devnull, os.O_RDWR)
-    trace = os.memfd_create("trace")
+    # Some builds of Python lack the first.
+    made = getattr(os, "memfd_create", None)
+    trace = made("trace") if made is not None else os.open("/tmp", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.dup2(trace, 2)
@@ -75,12 +76,14 @@ def _own_standard_streams() -> int:
 
 def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], trace: int) -> int:
     egress = Egress(plan["name"], plan.get("egress"))
-    leftovers = Leftovers(plan["name"], plan["directory"], plan["files"])
+    leftovers = None
     ids = identity.own_map()
-    plan["cgroups"] = leftovers.cgroups
     plan["one_uid"] = ids.kind == "single"
     try:
         _make_directory(plan["directory"])
+        # Not before: what somebody else has made is not ours to remove.
+        leftovers = Leftovers(plan["name"], plan["directory"], plan["files"])
+        plan["cgroups"] = leftovers.cgroups
         listener = _listen(plan["directory"])
         ours, theirs = socket.socketpair()
         boot = os.fork()
@@ -101,7 +104,7 @@ def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], tr
     except Exception as failure:
         # Whatever it was, nothing may stay behind.
         error = str(failure) or type(failure).__name__
-    leaks = [*egress.close(), *leftovers.remove()]
+    leaks = [*egress.close(), *(leftovers.remove() if leftovers is not None else ())]
     # Whoever opened the enclave may be gone.
     with suppress(OSError):
         os.write(end, json.dumps({"leaks": leaks, "error": error}).encode())
@@ -146,8 +149,7 @@ def _make_directory(path: str) -> None:
         # The last enclave of another session may just be removing it.
         with suppress(FileNotFoundError):
             os.makedirs(parent, mode=0o700, exist_ok=True)
-            found = os.lstat(parent)
-            if found.st_uid != os.getuid() or found.st_mode & 0o077 or not stat.S_ISDIR(found.st_mode):
+            if not is_ours_alone(parent):
                 raise OSError(f"{parent} is not a directory of ours alone: remove it")
             os.mkdir(path, mode=0o700)
             return
