@@ -274,6 +274,20 @@ def test_public_ports_are_on_loopback_at_their_number(shared: Enclave, unused_po
     assert (endpoint.host, endpoint.port) == ("127.0.0.1", unused_port)
 
 
+def test_a_replaced_service_is_published_as_it_is_now(shared: Enclave, unused_port: int):
+    ports = {"http": HTTP}
+    shared.up("republished", NGINX, ports=ports)
+    shared.wait_open("republished", HTTP)
+    shared.site.dial("republished", HTTP)
+    for version in ("1", "2"):
+        public = {"http": PortSpec(unused_port)}
+        shared.up("republished", NGINX, ports=ports, public_ports=public, env_vars={"VERSION": version})
+        shared.wait_open("republished", HTTP)
+        endpoint = shared.site.dial("republished", HTTP)
+        assert (endpoint.host, endpoint.port) == ("127.0.0.1", unused_port)
+        assert shared.site.request("republished", HTTP, GET, None).code == 200
+
+
 def last_line(enclave: Enclave, service: str) -> str:
     """The last line that a service has written, as soon as there is one."""
     for _ in range(100):

@@ -45,6 +45,13 @@ def test_long_lines_stay_whole(shared: Enclave):
     assert [len(line.text) for line in shared.site.logs("long")] == [50_000, 3]
 
 
+def test_a_replaced_service_begins_a_new_log(shared: Enclave):
+    for word in ("first", "second"):
+        shared.up("relogged", cmd=("echo", word))
+        shared.site.pause(5, watching="relogged")
+    assert [line.text for line in shared.site.logs("relogged")] == ["second"]
+
+
 # Lifecycle
 
 

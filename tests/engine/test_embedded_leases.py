@@ -263,6 +263,43 @@ def test_a_client_that_does_not_listen_does_not_hold_up_the_others(
     assert enclave.site.close() == []
 
 
+def test_a_name_that_is_taken_is_refused_and_the_other_enclave_goes_on(engine: EmbeddedEngine):
+    site = engine.open(id_ := enclave_id())
+    with pytest.raises(EngineError, match="File exists"):
+        engine.open(id_)
+    joined = engine.join(id_)
+    assert joined.observe() == {}
+    joined.leave()
+    assert site.close() == []
+
+
+def test_a_directory_of_somebody_elses_is_neither_used_nor_touched(tmp_path: Path):
+    treasure = tmp_path / "elsewhere" / "treasure"
+    treasure.mkdir(parents=True)
+    os.utime(treasure, (0, 0))
+    runtime = tmp_path / "runtime"
+    runtime.mkdir()
+    (runtime / "pytest-enclave").symlink_to(treasure.parent)
+    engine = EmbeddedEngine({"XDG_RUNTIME_DIR": str(runtime), "HOME": str(tmp_path)})
+    with pytest.raises(EngineError, match="not a directory of ours alone"):
+        engine.open(enclave_id())
+    assert engine.close() == []
+    assert treasure.is_dir()
+
+
+def test_an_answer_never_reaches_another_client(engine: EmbeddedEngine):
+    site = engine.open(id_ := enclave_id())
+    Enclave(site, id_).up("asked")
+    for _ in range(5):
+        leaving = engine.join(id_)
+        leaving._client.submit({"do": "exec", "name": "asked", "argv": ["sh", "-c", "sleep .1; exit 7"]}, [2])
+        leaving.leave()
+        joined = engine.join(id_)
+        assert joined.exec("asked", ["sh", "-c", "sleep .2; exit 3"], None).code == 3
+        joined.leave()
+    assert site.close() == []
+
+
 def test_what_was_killed_together_with_all_who_would_remove_it_goes_with_the_next_enclave(engine: EmbeddedEngine):
     enclaves = run_directory(os.environ)
     abandoned, quite_new = enclaves / "abandoned", enclaves / "quite-new"

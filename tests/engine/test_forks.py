@@ -181,6 +181,17 @@ def test_what_was_stopped_or_removed_stays_so(enclave: Enclave, fork: Fork):
     assert copy.site.exec("removed", ["ls", "/mine"], None).code != 0
 
 
+def test_what_was_paused_stays_so(enclave: Enclave, fork: Fork):
+    enclave.up("paused")
+    enclave.site.act("paused", Action.PAUSE)
+    enclave.site.freeze()
+    copy = fork(enclave)
+    assert statuses(copy) == statuses(enclave) == {"paused": Status.PAUSED}
+    copy.site.act("paused", Action.RESUME)
+    assert copy.sh("paused", "echo resumed") == "resumed"
+    assert statuses(enclave)["paused"] is Status.PAUSED
+
+
 def test_a_job_that_is_done_is_not_done_again(enclave: Enclave, fork: Fork):
     enclave.up("job", cmd=("sh", "-c", "echo done >> /times; exit 3"))
     assert enclave.site.pause(10, watching="job") is not None

@@ -128,6 +128,9 @@ def execute(spec: dict[str, Any], rights: Rights, user: User) -> NoReturn:
 
 def _drop_rights(user: User, rights: Rights) -> None:
     """Become the user, with no more rights than Docker gives; nothing executed later can gain any."""
+    if rights.one_uid:
+        # Entering the user namespace of an image's user takes the bounds away that init has set.
+        capabilities.bound(capabilities.DOCKER_DEFAULT)
     capabilities.hold_only(capabilities.DOCKER_DEFAULT)
     if not rights.one_uid:
         try:
