@@ -132,6 +132,11 @@ class Netlink:
         body = _LINK.pack(socket.AF_UNSPEC, 0, 0, _IFF_UP, _IFF_UP) + _name(name)
         self._ask(_NEW_LINK, 0, body, f'switch on link "{name}"')
 
+    def down(self, name: str) -> None:
+        """Switch a link off: nothing passes it any more, in either direction."""
+        body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, _IFF_UP) + _name(name)
+        self._ask(_NEW_LINK, 0, body, f'switch off link "{name}"')
+
     def gateway(self, ip: str) -> None:
         """Route by this address whatever has no other route. A link that is up must reach it."""
         body = _ROUTE.pack(

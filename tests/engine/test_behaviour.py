@@ -274,6 +274,15 @@ def test_public_ports_are_on_loopback_at_their_number(shared: Enclave, unused_po
     assert (endpoint.host, endpoint.port) == ("127.0.0.1", unused_port)
 
 
+def test_requests_reach_the_service_that_has_the_name_now(shared: Enclave):
+    for version in range(6):
+        shared.up("successor", NGINX, ports={"http": HTTP}, env_vars={"VERSION": str(version)})
+        shared.wait_open("successor", HTTP)
+        for _ in range(4):
+            assert shared.site.request("successor", HTTP, GET, time.monotonic() + 2).code == 200
+            shared.site.pause(0.1)
+
+
 def test_a_replaced_service_is_published_as_it_is_now(shared: Enclave, unused_port: int):
     ports = {"http": HTTP}
     shared.up("republished", NGINX, ports=ports)

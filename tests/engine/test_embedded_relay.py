@@ -317,6 +317,19 @@ def test_a_service_is_dropped_with_all_its_keys(relay: Inside):
         assert clients["ab:1"].recv(1) == b"x"
 
 
+def test_connections_are_broken_and_new_ones_are_taken(relay: Inside):
+    with service(echo) as address:
+        outside = relayed(relay, address, "a:1")
+        with connect(outside) as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            relay.channel.send({"do": "break", "prefix": "a:"})
+            assert is_reset(client)
+        with connect(outside) as client:
+            client.sendall(b"y")
+            assert client.recv(1) == b"y"
+
+
 def test_datagrams_find_their_way_back_to_each_client(relay: Inside):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server, ExitStack() as stack:
         server.bind(("127.0.0.1", 0))

@@ -54,6 +54,24 @@ def test_two_services_reach_each_other_over_the_bridge(inside):
     assert told == "10.77.0.3 02:42:0a:4d:00:03 ['eth0', 'lo']"
 
 
+def test_over_a_link_that_is_switched_off_nothing_comes(inside):
+    told = inside(
+        started("""
+        own = service(2)
+        listener = socket.create_server(("10.77.0.2", 80))
+        syscalls.setns(home)
+        for switch, wait in ((net.down, 0.3), (net.up, 5)):
+            switch("v2")
+            try:
+                socket.create_connection(("10.77.0.2", 80), timeout=wait).close()
+                print("reached")
+            except OSError:
+                print("not reached")
+        """)
+    )
+    assert told.split("\n") == ["not reached", "reached"]
+
+
 def test_the_bridge_keeps_its_address_when_links_join(inside):
     told = inside(
         started("""

@@ -113,6 +113,7 @@ class Init:
         service = Service(name, number, address, self._place, self.loop, self._limits, self.rights)
         service.on_change = self._changed
         service.on_names = self._serve_names
+        service.on_cut = self._cut
         self.services[name] = service
         self._tell_names()
         return service
@@ -152,6 +153,12 @@ class Init:
         # Where there is no room, names are still answered for.
         with suppress(OSError):
             _write_over(self._place.hosts, names.hosts_text(table))
+
+    def _cut(self, service: Service, link: str) -> None:
+        """A service has ended: nothing of it is on the network any more, nor does anybody wait for its answers."""
+        with suppress(OSError), Netlink() as links:
+            links.down(link)
+        _say(self.relay, {"do": "break", "prefix": f"{service.name}:"})
 
     def _serve_names(self, service: Service, sockets: list[int]) -> None:
         _say(self.names, {"do": "serve", "key": service.name}, sockets)

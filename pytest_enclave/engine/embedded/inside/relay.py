@@ -5,6 +5,7 @@ It runs in the network namespace of the enclave, and is handed sockets of the ho
     {"do": "listen", "key": K, "protocol": "tcp" | "udp", "to": [IP, PORT]}, with a bound socket (TCP: listening or not)
     {"do": "drop", "key": K}                 no longer listen there; reset its connections
     {"do": "drop_service", "prefix": P}      the same for every key that begins so
+    {"do": "break", "prefix": P}             reset the connections of every key that begins so
 
 A key is listened for once: a further `listen` drops what was there. Nothing is answered. A dropped TCP socket does not
 listen any more even where others hold copies of it, so that nobody waits in its queue.
@@ -70,6 +71,10 @@ class Relay:
             self._listen(message["key"], message["protocol"], tuple(message["to"]), descriptors.pop())
         elif message["do"] == "drop":
             self._drop(message["key"])
+        elif message["do"] == "break":
+            for key, listener in self._listeners.items():
+                for connection in list(listener.connections) if key.startswith(message["prefix"]) else ():
+                    connection.reset()
         elif message["do"] == "drop_service":
             for key in [*self._listeners, *self._datagrams]:
                 if key.startswith(message["prefix"]):

@@ -26,6 +26,9 @@ ONE_UID = (
     "ended: install uidmap, and give your user a range in /etc/subuid and /etc/subgid\n"
 )
 
+LINGER = 0.2
+"""Seconds that the last bytes of a service that has ended have to reach others."""
+
 WATCH = 0.05
 """Seconds between two looks at the memory of a service that no control group limits."""
 
@@ -45,6 +48,7 @@ class Service:
         self.namespaces: dict[str, int] = {}
         self.user = User(0, 0, [], "/")
         self.on_change: Callable[[Service], None] = lambda _: None
+        self.on_cut: Callable[[Service, str], None] = lambda *_: None
         self.on_names: Callable[[Service, list[int]], None] = lambda *_: None
         self._storage = storage
         self._loop = loop
@@ -52,6 +56,7 @@ class Service:
         self._rights = rights
         self._process = 0
         self._starts = 0
+        self._uncut = ""
         self._layers = 0
         self._stopping = False
         self._failed = False
@@ -70,6 +75,11 @@ class Service:
         return self._process != 0
 
     @property
+    def _link(self) -> str:
+        """The enclave's end of its network link; another one at each start."""
+        return f"s{self.number}.{self._starts}"
+
+    @property
     def upper(self) -> str:
         """Where what it writes is kept."""
         return f"{self._storage.path}/services/{self.number}.{self._layers}"
@@ -84,6 +94,7 @@ class Service:
         self._begin(spec, output, tell)
 
     def _begin(self, spec: dict[str, Any], output: int, tell: Outcome) -> None:
+        self._cut(self._uncut)
         self._forget_namespaces()
         if self._frozen:
             spec = self._beyond()
@@ -240,10 +251,9 @@ class Service:
         finally:
             os.close(own)
         if process == 0:
-            link = f"s{self.number}.{self._starts}"
             if self._adopted is not None:
                 hold_files(self.spec, self._storage, self.upper, report)
-            become_service(self.spec, self._rights, self._storage, self.upper, link, output, report)
+            become_service(self.spec, self._rights, self._storage, self.upper, self._link, output, report)
         return process
 
     def _reported(self, channel: Channel) -> None:
@@ -307,11 +317,24 @@ class Service:
         elif self._adopted is not None:
             self._be_adopted()
         self._leave_namespaces()
+        if self._adopted is None:
+            link = self._uncut = self._link
+            self._loop.after(LINGER, lambda: self._cut(link))
         callbacks, self._at_end = self._at_end, []
         if self._starting is None:
             self.on_change(self)
         for callback in callbacks:
             callback()
+
+    def _cut(self, link: str) -> None:
+        """Take it off the network, if that has not been done yet.
+
+        Its network namespace lives on as long as the kernel tries to send the last bytes of its connections, with its
+        addresses. Whoever comes in its place has the same.
+        """
+        if link and self._uncut == link:
+            self._uncut = ""
+            self.on_cut(self, link)
 
     def _watch_memory(self, process: int) -> None:
         if self._process != process:
