@@ -142,6 +142,7 @@ def test_a_launcher_killed_while_it_works_is_told_or_replaced(engine: EmbeddedEn
     except EngineError as told:
         error = str(told)
     timer.join()
+    process.wait(5)
     assert "cannot make enclave" in error
     assert engine.open(enclave_id()).close() == []
     assert first.close() == []
