@@ -174,9 +174,12 @@ class EnclaveSession:
 
         by = self.item.nodeid if self.item is not None else "this session"
         try:
-            with self.telling.live():
+            with self.signals.insisting(), self.telling.live():
                 enclaves = self.enclaves(simulate)
                 return enclaves.obtain(demand, by, lambda enclave: self._use(enclave, enclaves, own))
+        except KeyboardInterrupt as interrupt:
+            # Without where it came in here: some of these places have no line number, which pytest cannot show.
+            raise interrupt.with_traceback(None)
         except EngineUnavailable as error:
             if self.settings.unavailable == "skip":
                 # Told at the test: where in here it was found out is nobody's business.

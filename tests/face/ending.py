@@ -12,6 +12,7 @@ from pathlib import Path
 from textwrap import indent
 
 import docker
+import pytest
 
 from pytest_enclave.engine.docker.labels import OWNER_PID
 
@@ -60,9 +61,14 @@ class Ending:
         self._process.send_signal(signal.Signals[f"SIG{name}"])
 
     def code(self) -> int:
-        """Its exit code, once it has ended."""
+        """Its exit code, once it has ended. One that does not end is made to say where it hangs."""
         assert self._process is not None
-        return self._process.wait(PATIENCE)
+        try:
+            return self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGABRT)
+            self._process.wait(PATIENCE)
+            pytest.fail(f"the session goes on after {PATIENCE:g} s: {self.output}")
 
     @property
     def output(self) -> str:
