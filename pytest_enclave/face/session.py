@@ -179,7 +179,7 @@ class EnclaveSession:
                 return enclaves.obtain(demand, by, lambda enclave: self._use(enclave, enclaves, own))
         except KeyboardInterrupt as interrupt:
             # Without where it came in here: some of these places have no line number, which pytest cannot show.
-            raise interrupt.with_traceback(None)
+            raise interrupt.with_traceback(None) from None
         except EngineUnavailable as error:
             if self.settings.unavailable == "skip":
                 # Told at the test: where in here it was found out is nobody's business.

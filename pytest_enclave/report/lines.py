@@ -9,7 +9,6 @@ from pytest_enclave.plan.events import (
     Forked,
     Frozen,
     ImageProgress,
-    InstructionStarted,
     Printed,
     StepFinished,
     Warned,
@@ -26,8 +25,7 @@ INDENT = "  "
 class InstructionLog:
     """Collects a run's lines; given as `emit` to the run.
 
-    Each line goes to `write` as soon as it is complete, too. Secrets are learnt from every instruction that starts;
-    `hide` tells of those that come later.
+    Each line goes to `write` as soon as it is complete, too. Secrets are those that `hide` has told of.
     """
 
     def __init__(
@@ -51,8 +49,6 @@ class InstructionLog:
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
         match event:
-            case InstructionStarted():
-                self.hide(Secrets.of_instructions([event.instruction]))
             case Printed():
                 self._tell_reused()
                 for text in printable(self._secrets.mask(event.text)).split("\n"):

@@ -32,9 +32,10 @@ class Limits:
 
 @dataclass(slots=True)
 class Execution:
-    """One execution under way: the steps done so far, the values known, the services that are there."""
+    """One execution under way: the services that are there (at first, and then), the steps done so far, the values."""
 
     state: EnclaveState
+    services: dict[str, ServiceConfig]
     types: Mapping[str, InstructionType]
     facts: Facts
     images: Mapping[str, str]
@@ -44,11 +45,10 @@ class Execution:
     random: random.Random = field(default_factory=random.Random)
     steps: list[Step] = field(default_factory=list)
     values: dict[str, Mapping[str, Value]] = field(default_factory=dict)
-    services: dict[str, ServiceConfig] = field(default_factory=dict)
 
     def run(self, candidates: Sequence[Candidate], alignment: Alignment) -> None:
         """Execute, update or skip every candidate. Raises the first error; the steps until then stay."""
-        self.values, self.services = self.state.values(), self.state.configs()
+        self.values = self.state.values()
         for number, (candidate, slot) in enumerate(zip(candidates, alignment.slots, strict=True), 1):
             self._check_time(number, len(candidates))
             step = self._take(candidate, slot, number, len(candidates))

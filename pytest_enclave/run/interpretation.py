@@ -55,9 +55,9 @@ class Request:
             raise TypeError(f"a package is a path or a Source, not {package!r}")
         if not isinstance(main, str):
             raise TypeError(f"main is the name of a function, not {main!r}")
-        if not isinstance(package, Source) and not _is_remote(package):
-            _resolved(package)
-        return cls(package, parse_arguments(args), main)
+        request = cls(package, parse_arguments(args), main)
+        _ = request.path  # found now, and kept
+        return request
 
     @cached_property
     def path(self) -> Path | None:

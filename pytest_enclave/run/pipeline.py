@@ -82,7 +82,8 @@ def run(
         decisions = forecast(candidates, alignment, records)
 
         emit(PhaseStarted("validating", len(candidates)))
-        world = world_before(facts, state.configs(), state.artifacts.names())
+        services = state.configs()
+        world = world_before(facts, services, state.artifacts.names())
         judge(validate(candidates, decisions, tools.types, world, state.engine), len(candidates), emit)
         images, unavailable = require_images(candidates, decisions, state.engine, options.pull, emit)
         judge(unavailable, len(candidates), emit)
@@ -90,7 +91,7 @@ def run(
         emit(PhaseStarted("executing", len(candidates)))
         limits = Limits(options.parallelism, deadline, options.timeout)
         execution = Execution(
-            state, tools.types, facts, images, limits, tools.extract, emit, Random(options.seed), steps
+            state, services, tools.types, facts, images, limits, tools.extract, emit, Random(options.seed), steps
         )
         execution.run(candidates, alignment)
         output = _output(plan, execution.values)

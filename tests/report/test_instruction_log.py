@@ -9,7 +9,6 @@ from pytest_enclave.plan.events import (
     Forked,
     Frozen,
     ImageProgress,
-    InstructionStarted,
     PhaseStarted,
     Printed,
     StepFinished,
@@ -31,7 +30,6 @@ PRINT = call("print", HERE, msg="hello")
 def finish(
     log: InstructionLog, instruction: Instruction, number: int, outcome: Outcome, message: str = "", reason: str = ""
 ) -> None:
-    log(InstructionStarted(instruction, number, 12))
     log(StepFinished(Step(instruction, outcome, 0.41, message, reason), number, 12))
 
 
@@ -45,7 +43,6 @@ def test_each_instruction_takes_a_line_and_reused_ones_share_one() -> None:
     finish(log, ADD, 8, Outcome.UPDATED, "service `db` is up at 172.18.0.2", "it changed")
     finish(log, ADD, 9, Outcome.SKIPPED)
     finish(log, request(), 10, Outcome.EXECUTED, "200 ok", "new")
-    log(InstructionStarted(PRINT, 11, 12))
     log(Printed("hello\nworld"))
     log(StepFinished(Step(PRINT, Outcome.EXECUTED, 0.0, "hello\nworld"), 11, 12))
     finish(log, request(), 12, Outcome.FAILED, "status 503\nis not acceptable")
@@ -76,6 +73,7 @@ def test_secrets_are_masked_from_the_moment_they_are_known() -> None:
     log = InstructionLog()
     log(Printed("early tell-nobody"))
     task = call("run_sh", HERE, run="login sesame-open", env_vars={"TOKEN": "sesame-open"})
+    log.hide(Secrets.of_instructions([task]))
     finish(log, task, 1, Outcome.EXECUTED, "0 sesame-open")
     log.hide(Secrets(frozenset({"tell-nobody"})))
     assert log.text() == ("      early ••••\n   1/12 run_sh($ login ••••) … executed in 0.41 s   0 ••••")
