@@ -10,7 +10,7 @@ import pytest
 from pytest_enclave.engine.docker.engine import DockerEngine
 from pytest_enclave.engine.embedded.engine import EmbeddedEngine
 from pytest_enclave.engine.protocol import Engine
-from tests.engine.engine_enclave import Enclave, enclave_id
+from tests.engine.engine_enclave import Enclave, Fork, enclave_id
 from tests.engine.pooled_engine import PooledEngine
 
 
@@ -68,6 +68,19 @@ def open_enclave() -> Iterator[Callable[[Engine], Enclave]]:
 def enclave(engine: Engine, open_enclave: Callable[[Engine], Enclave]) -> Enclave:
     """A new enclave for this test alone."""
     return open_enclave(engine)
+
+
+@pytest.fixture
+def fork() -> Iterator[Fork]:
+    """Forks enclaves; forks are closed at the end without leaving anything."""
+    made: list[Enclave] = []
+
+    def fork_one(enclave: Enclave) -> Enclave:
+        made.append(enclave.fork())
+        return made[-1]
+
+    yield fork_one
+    assert [leak for enclave in made for leak in enclave.site.close()] == []
 
 
 @pytest.fixture(scope="module")

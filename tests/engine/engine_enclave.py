@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,11 @@ class Enclave:
         assert result.code == 0, result
         return result.output.strip()
 
+    def fork(self) -> Enclave:
+        """A copy of the enclave as it was when it was frozen."""
+        id_ = enclave_id()
+        return Enclave(self.site.fork(id_), id_, self.artifacts)
+
     def wait_open(self, name: str, port: PortSpec) -> None:
         """Wait until something listens on the port."""
         for _ in range(500):
@@ -68,3 +73,7 @@ class Enclave:
                 return
             self.site.pause(0.02)
         raise AssertionError(f"port {port.number} of {name} never opened")
+
+
+Fork = Callable[[Enclave], Enclave]
+"""What the fixture `fork` is."""

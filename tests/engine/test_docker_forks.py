@@ -38,20 +38,6 @@ def enclave(docker_engine: DockerEngine, open_enclave: Callable[..., Enclave]) -
     return open_enclave(docker_engine)
 
 
-@pytest.fixture
-def fork() -> Iterator[Callable[[Enclave], Enclave]]:
-    """Forks enclaves; forks are closed at the end without leaving anything."""
-    made: list[Enclave] = []
-
-    def fork_one(enclave: Enclave) -> Enclave:
-        id_ = enclave_id()
-        made.append(Enclave(enclave.site.fork(id_), id_))
-        return made[-1]
-
-    yield fork_one
-    assert [leak for enclave in made for leak in enclave.site.close()] == []
-
-
 @pytest.fixture(scope="module")
 def with_volumes(client: docker.APIClient) -> Iterator[str]:
     """An image that declares volumes, and has files of its own there."""

@@ -38,8 +38,7 @@ def enclave(images: MadeImages) -> Enclave:
 
 def fork(images: MadeImages, enclave: Enclave) -> Enclave:
     """A fork of an enclave."""
-    id_ = enclave_id()
-    images.opened.append(Enclave(enclave.site.fork(id_), id_))
+    images.opened.append(enclave.fork())
     return images.opened[-1]
 
 

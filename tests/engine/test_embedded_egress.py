@@ -365,6 +365,142 @@ def test_forwarding_that_was_off_is_off_again_after_the_last_enclave():
     ]
 
 
+ROUTER = """
+import select, signal, socket, time
+from pytest_enclave.engine.embedded.inside import filters, forwarding
+from pytest_enclave.linux.netfilter import Netfilter
+from tests.engine.egress_enclave import Egress
+syscalls.unshare(syscalls.CLONE_NEWNET)
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+def beside(name, number):
+    "A machine on a link of this one's: told who calls whom, it calls; it says who it is to whoever calls."
+    ours, theirs = socket.socketpair()
+    process = os.fork()
+    if process == 0:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        ours.close()
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        theirs.send(b".")
+        theirs.recv(1)
+        with Netlink() as net:
+            net.up("lo")
+            net.address("eth0", f"198.18.{number}.2", 30)
+            net.up("eth0")
+            net.gateway(f"198.18.{number}.1")
+        server = socket.create_server((f"198.18.{number}.2", 8000))
+        theirs.send(b".")
+        while True:
+            ready = select.select([server, theirs], [], [])[0]
+            if server in ready:
+                caller, _ = server.accept()
+                caller.sendall(name.encode())
+                caller.close()
+            if theirs in ready:
+                target = theirs.recv(100).decode()
+                if not target:
+                    os._exit(0)
+                try:
+                    with socket.create_connection((target, 8000), timeout=0.5) as call:
+                        theirs.send(call.recv(100))
+                except OSError:
+                    theirs.send(b"nothing")
+    theirs.close()
+    ours.recv(1)
+    namespace = os.open(f"/proc/{process}/ns/net", os.O_RDONLY)
+    with Netlink() as net:
+        net.veth(name, "eth0", peer_namespace_fd=namespace)
+        net.address(name, f"198.18.{number}.1", 30)
+        net.up(name)
+    os.close(namespace)
+    ours.send(b".")
+    ours.recv(1)
+    return ours
+def calls(caller, number):
+    caller.send(f"198.18.{number}.2".encode())
+    return caller.recv(100).decode()
+def tables():
+    with Netfilter() as netfilter:
+        return {chain.table for chain in netfilter.chains()}
+def within(seconds, true):
+    until = time.monotonic() + seconds
+    while not true() and time.monotonic() < until:
+        time.sleep(0.01)
+    return true()
+with Netlink() as net:
+    net.up("lo")
+for name in ("all", "default"):
+    write(f"/proc/sys/net/ipv4/conf/{name}/forwarding", "0")
+left, right = beside("left", 1), beside("right", 2)
+"""
+
+
+def test_a_machine_that_was_no_router_is_none_between_its_own_networks():
+    told = run(f"""{ROUTER}
+print("before:", calls(left, 2), calls(right, 1))
+one, two = Egress({{"servers": None}}), Egress({{"servers": None}})
+assert one.told()["by"] == two.told()["by"] == "nat", one.told()
+one.up("a")
+print("meanwhile:", calls(left, 2), calls(right, 1))
+print("services:", one.evaluate("hear('198.18.1.2', 8000)"), one.evaluate("hear('198.18.2.2', 8000)"))
+one.close()
+print("one closed:", calls(left, 2), filters.GUARD in tables())
+two.close()
+print("closed:", within(3, lambda: filters.GUARD not in tables()), calls(left, 2))
+""")
+    assert told.splitlines() == [
+        "before: nothing nothing",
+        "meanwhile: nothing nothing",
+        "services: left right",
+        "one closed: nothing True",
+        "closed: True nothing",
+    ]
+
+
+def test_links_that_forwarded_before_go_on_and_so_does_all_where_somebody_wants_a_router():
+    told = run(f"""{ROUTER}
+third = beside("third", 3)
+for name in ("left", "third"):
+    write(f"/proc/sys/net/ipv4/conf/{{name}}/forwarding", "1")
+print("before:", calls(left, 3), calls(right, 1))
+one = Egress({{"servers": None}})
+assert one.told()["by"] == "nat"
+print("meanwhile:", calls(left, 3), calls(right, 1))
+write("/proc/sys/net/ipv4/ip_forward", "1")
+two = Egress({{"servers": None}})
+two.told()
+print("a router:", calls(left, 3), calls(right, 1))
+one.close(), two.close()
+within(3, lambda: not os.path.exists(forwarding._path()))
+print("closed:", calls(right, 1), sorted(tables()))
+""")
+    assert told.splitlines() == [
+        "before: third nothing",
+        "meanwhile: third nothing",
+        "a router: third left",
+        "closed: left []",
+    ]
+
+
+def test_what_a_killed_supervisor_leaves_switched_on_stays_guarded():
+    told = run(f"""{ROUTER}
+one = Egress({{"servers": None}})
+one.told()
+launcher = one._launcher._process.pid
+(supervisor,) = open(f"/proc/{{launcher}}/task/{{launcher}}/children").read().split()
+os.kill(int(supervisor), signal.SIGKILL)
+gone = lambda: not any(name.startswith("enclave-") for _, name in socket.if_nameindex())
+print("killed:", within(3, gone), calls(left, 2))
+two = Egress({{"servers": None}})
+print("the next:", two.told()["by"], calls(left, 2))
+two.close()
+print("closed:", within(3, lambda: filters.GUARD not in tables()), calls(left, 2))
+one.close()
+""")
+    assert told.splitlines() == ["killed: True nothing", "the next: nat nothing", "closed: True nothing"]
+
+
 def test_an_enclave_is_opened_as_fast_with_a_way_out_as_without():
     launcher = Launcher()
     times: dict[str, list[float]] = {"open, on": [], "open, off": [], "told": [], "close, on": [], "close, off": []}

@@ -12,7 +12,7 @@ from pytest_enclave.engine.embedded.engine import EmbeddedEngine
 from pytest_enclave.engine.embedded.roots import secrets_of_the_machine
 from pytest_enclave.engine.protocol import Action, Exit
 from pytest_enclave.linux.identity import own_map
-from tests.engine.engine_enclave import Enclave, enclave_id
+from tests.engine.engine_enclave import Enclave
 
 HOST = "host:/"
 
@@ -31,12 +31,6 @@ def enclave(engine: EmbeddedEngine, open_enclave: Callable[[EmbeddedEngine], Enc
     enclave = open_enclave(engine)
     enclave.up("host", HOST)
     return enclave
-
-
-def fork(enclave: Enclave) -> Enclave:
-    """A fork of an enclave."""
-    id_ = enclave_id()
-    return Enclave(enclave.site.fork(id_), id_)
 
 
 def test_programs_of_the_machine_run(enclave: Enclave):
@@ -115,7 +109,7 @@ def test_files_live_on_when_it_is_started_again_frozen_and_forked(enclave: Encla
     for path in where:
         enclave.sh("host", f"echo 2 >>{path}")
     enclave.site.freeze()
-    copy = fork(enclave)
+    copy = enclave.fork()
     try:
         for path in where:
             assert copy.sh("host", f"cat {path}").split() == ["1", "2"]
@@ -123,7 +117,7 @@ def test_files_live_on_when_it_is_started_again_frozen_and_forked(enclave: Encla
             copy.sh("host", f"echo 4 >>{path}")
             assert enclave.sh("host", f"cat {path}").split() == ["1", "2", "3"]
         copy.site.freeze()
-        second = fork(copy)
+        second = copy.fork()
         try:
             assert copy.site.close() == []
             for path in where:

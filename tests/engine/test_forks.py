@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import pytest
 
 from pytest_enclave.engine.protocol import Action, Engine
 from pytest_enclave.plan.facts import Status
 from pytest_enclave.plan.service import PortSpec
-from tests.engine.engine_enclave import BUSYBOX, NGINX, REDIS, Enclave, enclave_id
+from tests.engine.engine_enclave import BUSYBOX, NGINX, REDIS, Enclave, Fork
 
 POSTGRES = "enclave-test/postgres:local"
 CACHE = {"redis": PortSpec(6379)}
 DATABASE = {"pg": PortSpec(5432)}
-
-Fork = Callable[[Enclave], Enclave]
-
-
-@pytest.fixture
-def fork() -> Iterator[Fork]:
-    """Forks enclaves; forks are closed at the end without leaving anything."""
-    made: list[Enclave] = []
-
-    def fork_one(enclave: Enclave) -> Enclave:
-        id_ = enclave_id()
-        made.append(Enclave(enclave.site.fork(id_), id_, enclave.artifacts))
-        return made[-1]
-
-    yield fork_one
-    assert [leak for enclave in made for leak in enclave.site.close()] == []
 
 
 def cache(enclave: Enclave, command: str) -> str:

@@ -16,27 +16,11 @@ from pytest_enclave.run.pipeline import Tools
 from pytest_enclave.run.state import EnclaveState
 from pytest_enclave.store.artifacts import ArtifactStore
 from pytest_enclave.store.journal import Journal
-from tests.engine.engine_enclave import BUSYBOX, REDIS, Enclave, enclave_id
+from tests.engine.engine_enclave import BUSYBOX, REDIS, Enclave, Fork, enclave_id
 from tests.laboratory import Laboratory
 
 POSTGRES = "enclave-test/postgres:local"
 DATA = {"/data": "data"}
-
-Fork = Callable[[Enclave], Enclave]
-
-
-@pytest.fixture
-def fork() -> Iterator[Fork]:
-    """Forks enclaves; forks are closed at the end without leaving anything."""
-    made: list[Enclave] = []
-
-    def fork_one(enclave: Enclave) -> Enclave:
-        id_ = enclave_id()
-        made.append(Enclave(enclave.site.fork(id_), id_, enclave.artifacts))
-        return made[-1]
-
-    yield fork_one
-    assert [leak for enclave in made for leak in enclave.site.close()] == []
 
 
 @pytest.fixture

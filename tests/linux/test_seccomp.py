@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 
 import pytest
@@ -173,23 +172,6 @@ os.execvp("sh", ["sh", "-c", "unshare -U true 2>/dev/null || echo refused; grep 
 """
     )
     assert told.split() == ["thread", "thread", "thread", "5", "1", "3", "refused", "Seccomp:", "2"]
-
-
-@pytest.mark.parametrize(
-    ("program", "argv"),
-    [
-        ("redis-server", ["--version"]),
-        ("nginx", ["-v"]),
-        ("postgres", ["--version"]),
-        ("busybox", ["true"]),
-    ],
-)
-def test_programs_of_services_start_below_it(program: str, argv: list[str]):
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
-    assert "0" in run(
-        START + f"import subprocess\nprint(subprocess.run([{program!r}, *{argv!r}], stdout=2, stderr=2).returncode)"
-    )
 
 
 def test_a_call_costs_little_more_with_the_filter():
