@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         EngineError,
         EngineUnavailable,
         ExecutionError,
+        ExpectationFailed,
         ImageUnavailable,
         InterpretationError,
         PackageError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pytest_enclave.package.package import Source
     from pytest_enclave.plan.instruction import Plan
     from pytest_enclave.run.outcome import Run
+    from pytest_enclave.run.without_engine import interpret
 
 __all__ = [
     "Enclave",
@@ -38,6 +40,7 @@ __all__ = [
     "EngineError",
     "EngineUnavailable",
     "ExecutionError",
+    "ExpectationFailed",
     "ImageUnavailable",
     "InterpretationError",
     "PackageError",
@@ -58,6 +61,7 @@ __all__ = [
     "ValidationError",
     "VerifyFailed",
     "WaitTimedOut",
+    "interpret",
 ]
 
 _HOMES = {
@@ -69,6 +73,7 @@ _HOMES = {
     "Service": "enclave.service",
     "SimulatedEngine": "engine.simulated",
     "Source": "package.package",
+    "interpret": "run.without_engine",
 }
 
 

@@ -3,7 +3,8 @@
     EnclaveError
     ├── PackageError                 the package, its manifest, a locator or the arguments are wrong
     │   ├── InterpretationError      its Starlark does not yield a plan
-    │   │   └── ScriptFailed *       … because it called `fail()`
+    │   │   ├── ScriptFailed *       … because it called `fail()`
+    │   │   └── ExpectationFailed *  … because a Starlark unit test is not as it expects
     │   └── ValidationError          its plan cannot work; carries every problem found
     ├── ExecutionError               an instruction of a valid plan did not succeed
     │   ├── VerifyFailed *           `plan.assert` / `plan.verify`
@@ -40,7 +41,7 @@ class Problem:
     """One thing that is wrong, found before anything was started.
 
     `subject` is what it is about in a few words (`add_service("api")`), `remedy` what to do about it.
-    A problem of severity `warning` is told, but stops nothing.
+    A problem of severity `warning` is told, but stops nothing. `output` is what a program said that it comes from.
     """
 
     message: str
@@ -48,6 +49,7 @@ class Problem:
     subject: str = ""
     remedy: str = ""
     severity: str = "error"
+    output: str = ""
 
 
 class EnclaveError(Exception):
@@ -93,6 +95,21 @@ class InterpretationError(PackageError):
 
 class ScriptFailed(InterpretationError, AssertionError):
     """The package itself gave up, by calling Starlark's `fail()`."""
+
+
+class ExpectationFailed(InterpretationError, AssertionError):
+    """A Starlark unit test is not as it expects; `comparison` is value, comparison and target, where there is one."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        location: Location | None = None,
+        remedy: str = "",
+        comparison: tuple[object, str, object] | None = None,
+    ) -> None:
+        super().__init__(message, location=location, remedy=remedy)
+        self.comparison = comparison
 
 
 class ValidationError(PackageError):

@@ -16,6 +16,7 @@ from pytest_enclave.face.session import SESSION, EnclaveSession
 
 if TYPE_CHECKING:
     from pytest_enclave.face.items import PackageFile
+    from pytest_enclave.face.star_tests import StarTestFile
 
 __all__ = ["enclave", "enclave_factory"]
 
@@ -58,8 +59,8 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     return config.stash[SESSION].introduce() if any(map(needs_enclave, items)) else None
 
 
-def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> PackageFile | None:
-    """A package named on the command line is an item."""
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> PackageFile | StarTestFile | None:
+    """A package named on the command line is an item, and so is each unit test in Starlark."""
     if file_path.suffix not in (".yml", ".star"):
         return None
     from pytest_enclave.face.items import collect

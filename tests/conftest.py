@@ -13,6 +13,8 @@ from pytest_enclave.engine.simulated.engine import SimulatedEngine
 from pytest_enclave.engine.simulated.script import Script
 from pytest_enclave.golang.jq import JqProcess
 from pytest_enclave.instructions.registry import Registry
+from pytest_enclave.language.kept import KeptModules
+from pytest_enclave.package.git.repositories import Repositories
 from pytest_enclave.run.interpretation import Interpretations
 from pytest_enclave.run.pipeline import Tools
 from pytest_enclave.run.state import EnclaveState
@@ -46,10 +48,12 @@ def on_engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def tools() -> Iterator[Tools]:
-    """What runs share."""
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
+    """What runs share; the cache is not the user's."""
     jq = JqProcess()
-    yield Tools(Registry(), Interpretations(), jq.extract)
+    cache = {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
+    others = Repositories.of({**os.environ, **cache})
+    yield Tools(Registry(), Interpretations(others=others, kept=KeptModules.of(cache)), jq.extract)
     jq.close()
 
 

@@ -11,14 +11,11 @@ if TYPE_CHECKING:
 
 def located(package: PackageLike, here: Path) -> PackageLike:
     """The package with its path made absolute; locators of other packages stay as they are."""
-    if is_locator(package):
+    from pytest_enclave.package.locators import is_remote
+
+    if is_remote(package):
         return package
     return here / package if isinstance(package, (str, Path)) else package
-
-
-def is_locator(package: object) -> bool:
-    """Whether it names a package of another repository; a directory of such a name is `./github.com/…`."""
-    return isinstance(package, str) and package.lower().startswith("github.com/")
 
 
 def anchored(args: Any, here: Path) -> Any:

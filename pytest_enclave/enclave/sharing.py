@@ -17,9 +17,9 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,7 +108,9 @@ class Enclaves:
         with self._turn(demand):
             enclave = self._shared_one(demand)
             using(enclave)
-            self._share(enclave, demand, by, freeze=self.expects_fork(demand))
+            self._share(enclave, demand, by)
+            if self.expects_fork(demand) and _forks(demand) not in self._failures:
+                self._freeze_for_later(enclave, demand, by)
             self._given.add(enclave)
         return enclave
 
@@ -143,29 +145,48 @@ class Enclaves:
                 self._shared[demand.key] = enclave
         return self._shared[demand.key]
 
-    def _share(self, enclave: Enclave, demand: Demand, by: str, *, freeze: bool) -> None:
-        """Run the demand's package in the shared enclave, and freeze it then, where it can be a base."""
+    def _share(self, enclave: Enclave, demand: Demand, by: str) -> None:
+        """Run the demand's package in the shared enclave."""
         __tracebackhide__ = True
         asked = self._asked.setdefault(demand.key, [])
-        freeze = freeze and demand.slot not in self._bases and self._is_untouched(enclave)
-        self._run(enclave, [demand.request], demand, demand.slot, by, freeze=freeze)
+        self._run(enclave, [demand.request], demand, demand.slot, by)
         if demand.request.key not in [request.key for request in asked]:
             asked.append(demand.request)
+
+    def _freeze_for_later(self, enclave: Enclave, demand: Demand, by: str) -> None:
+        """Freeze the shared enclave after its run, where it can be a base. That it cannot be is for forks to tell."""
+        __tracebackhide__ = True
+        if demand.slot in self._bases or not self._is_untouched(enclave):
+            return
+        try:
+            self._freeze(enclave, demand, by)
+        except EnclaveError:
+            # What has not come up again is started by a further run.
+            self._run(enclave, [demand.request], demand, demand.slot, by)
 
     def _is_untouched(self, enclave: Enclave) -> bool:
         return enclave not in self._given and enclave not in [base.enclave for base in self._bases.values()]
 
-    def _run(
-        self, enclave: Enclave, requests: Sequence[Request], demand: Demand, slot: Slot, by: str, *, freeze: bool
-    ) -> None:
-        """Run requests, and freeze what they made if so asked. What fails, or has failed, does so for this slot."""
+    def _run(self, enclave: Enclave, requests: Sequence[Request], demand: Demand, slot: Slot, by: str) -> None:
+        """Run requests. What fails, or has failed, does so for this slot."""
         __tracebackhide__ = True
         self._raise_known_failure(slot, by)
-        try:
+        with self._remembered(enclave, slot, by):
             for request in requests:
                 enclave.execute(request, demand.here)
-            if freeze:
-                self._bases[demand.slot] = Base(enclave, enclave.freeze())
+
+    def _freeze(self, enclave: Enclave, demand: Demand, by: str) -> None:
+        """Make the enclave, in which the demand's request was the last that ran, the base of forks."""
+        __tracebackhide__ = True
+        with self._remembered(enclave, _forks(demand), by):
+            self._bases[demand.slot] = Base(enclave, enclave.freeze())
+
+    @contextmanager
+    def _remembered(self, enclave: Enclave, slot: Slot, by: str) -> Iterator[None]:
+        """Whatever fails has failed for all who ask for this slot."""
+        __tracebackhide__ = True
+        try:
+            yield
         except EnclaveError as error:
             error.enclave = enclave.name
             self._failures[slot] = Failure(error, by)
@@ -185,13 +206,14 @@ class Enclaves:
                 return self._bases[demand.slot]
             enclave = self._shared_one(demand)
             try:
+                self._raise_known_failure(demand.slot, by)
+                self._raise_known_failure(_forks(demand), by)
                 if self._is_untouched(enclave):
-                    self._share(enclave, demand, by, freeze=True)
+                    self._share(enclave, demand, by)
                 else:
-                    self._raise_known_failure(demand.slot, by)
                     enclave = self._remade_one(demand)
-                    remade = (f"remade {demand.key}", demand.request.key)
-                    self._run(enclave, self._asked_until(demand), demand, remade, by, freeze=True)
+                    self._run(enclave, self._asked_until(demand), demand, _forks(demand), by)
+                self._freeze(enclave, demand, by)
             except EnclaveError:
                 using(enclave)
                 raise
@@ -284,3 +306,8 @@ class Enclaves:
             return []
         finally:
             shutil.rmtree(self._directories[enclave.name], ignore_errors=True)
+
+
+def _forks(demand: Demand) -> Slot:
+    """The slot of what goes wrong with the base of forks only, which is nothing to those who share."""
+    return f"forks of {demand.key}", demand.request.key

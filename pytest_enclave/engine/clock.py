@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from pytest_enclave.errors import EnclaveError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,3 +45,16 @@ class RealClock:
             if error is not None:
                 raise error
         return [future.result() for future in futures]
+
+
+def attempted(work: Callable[[Item], None], items: Sequence[Item], limit: int) -> list[EnclaveError | None]:
+    """The work tried on every item, at most `limit` at a time: for each None, or the error that it met."""
+
+    def attempt(item: Item) -> EnclaveError | None:
+        try:
+            work(item)
+        except EnclaveError as error:
+            return error
+        return None
+
+    return RealClock().map(attempt, items, limit)

@@ -15,10 +15,14 @@ from typing import Protocol, TypeVar
 from pytest_enclave.errors import EnclaveError, Problem
 from pytest_enclave.plan.events import Emit
 from pytest_enclave.plan.facts import Capacity, ServiceFact
-from pytest_enclave.plan.service import PortSpec
+from pytest_enclave.plan.image_sources import Build, Login
+from pytest_enclave.plan.service import Gpu, PortSpec
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+NO_LOGINS: Mapping[str, Login] = {}
 
 
 class DeadlineExceeded(Exception):
@@ -68,6 +72,8 @@ class ServiceSpec:
     `files` maps a mount path to the artifact's name, `directories` to the key of a persistent directory: one that all
     services of the enclave with that key share, and write to. It begins with what the image of the first one has at the
     path, stays when services go, and goes with the enclave. Empty `entrypoint` and `cmd` mean the image's own.
+    `user` is `uid` or `uid:gid`, empty for the image's own. `moved` maps the path of a file in `files` to the one that
+    the service is to have a copy at. What else there is an engine may lack: `Engine.check` then warns.
     """
 
     name: str
@@ -83,6 +89,13 @@ class ServiceSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     max_cpu: int | None = None
     max_memory: int | None = None
+    user: str = ""
+    devices: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    gpu: Gpu | None = None
+    init: bool = False
+    terminal: bool = False
+    moved: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +269,23 @@ class Engine(Protocol):
     def local_images(self, references: Iterable[str]) -> Mapping[str, str | None]:
         """The digest of each image the engine has, None for one it does not have."""
 
-    def resolve_images(self, references: Iterable[str], policy: PullPolicy, emit: Emit) -> Mapping[str, str | Problem]:
-        """Have every image there, in parallel: its digest, or why it cannot be had."""
+    def resolve_images(
+        self,
+        references: Iterable[str],
+        policy: PullPolicy,
+        emit: Emit,
+        logins: Mapping[str, Login] = NO_LOGINS,
+    ) -> Mapping[str, str | Problem]:
+        """Have every image there, in parallel: its digest, or why it cannot be had.
+
+        `logins` are credentials for single references, and for their registries alone.
+        """
+
+    def build_images(self, builds: Iterable[Build], policy: PullPolicy, emit: Emit) -> Mapping[str, str | Problem]:
+        """Have every image there under its `Build.name`: its digest, or why it cannot be built.
+
+        One that was built of the same before is there already, unless the policy is to ask registries always.
+        """
 
     def capacity(self) -> Capacity | None:
         """What services can be given in all, None where that is not known."""

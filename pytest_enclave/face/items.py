@@ -9,13 +9,17 @@ import pytest
 
 from pytest_enclave.face.demands import demand_of
 from pytest_enclave.face.session import SESSION
+from pytest_enclave.face.star_tests import StarTestFile, holds_unit_tests
 
 
-def collect(file_path: Path, parent: pytest.Collector) -> PackageFile | None:
-    """The collector for a package's `kurtosis.yml`, or a `.star` file, that was named on the command line."""
+def collect(file_path: Path, parent: pytest.Collector) -> PackageFile | StarTestFile | None:
+    """The collector for a file of unit tests, or for a package or script that was named on the command line."""
     if file_path.name != "kurtosis.yml" and file_path.suffix != ".star":
         return None
     paths = named(parent.config)
+    if holds_unit_tests(file_path, parent.config, named=str(file_path) in paths):
+        tests: StarTestFile = StarTestFile.from_parent(parent, path=file_path)
+        return tests
     of_directory = file_path.name == "kurtosis.yml" and str(file_path.parent) in paths
     if str(file_path) not in paths and not of_directory:
         return None

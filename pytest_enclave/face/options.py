@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_enclave.enclave.paths import anchored, is_locator
+from pytest_enclave.enclave.paths import anchored
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,13 @@ OPTIONS = (
     Option("timeout", "seconds that a whole run may take, 0 for no limit (default: 0)", "0", metavar="SECONDS"),
     Option("interpret_timeout", "seconds that interpreting may take (default: 60)", "60", metavar="SECONDS"),
     Option("unavailable", "what becomes of tests where no engine answers (default: fail)", "fail", ("fail", "skip")),
+    Option(
+        "star_tests",
+        "what becomes of the plans of *_test.star: executed without services, or by the engine; only made; "
+        "or no such tests at all (default: simulated)",
+        "simulated",
+        ("simulated", "engine", "plan", "off"),
+    ),
     Option("no_cache", "share nothing: every test gets a new enclave", is_flag=True),
     Option("plan", "print the plan of every package that the selected tests need, and start nothing", is_flag=True),
 )
@@ -88,6 +95,7 @@ class Settings:
     timeout: float | None
     interpret_timeout: float | None
     unavailable: str
+    star_tests: str
     no_cache: bool
     plan: bool
 
@@ -109,6 +117,7 @@ def settings_of(config: pytest.Config) -> Settings:
         timeout=_seconds("timeout", values["timeout"]),
         interpret_timeout=_seconds("interpret_timeout", values["interpret_timeout"]),
         unavailable=values["unavailable"],
+        star_tests=values["star_tests"],
         no_cache=bool(values["no_cache"]),
         plan=bool(values["plan"]),
     )
@@ -135,7 +144,9 @@ def _told_by(config: pytest.Config, name: str) -> str:
 
 def _package(config: pytest.Config) -> Path | str | None:
     given, base = _placed(config, "enclave_package")
-    if is_locator(given):
+    from pytest_enclave.package.locators import is_remote
+
+    if is_remote(given):
         return given
     return Path(os.path.normpath(base / given)) if given else None
 

@@ -50,6 +50,7 @@ class EnclaveSession:
         self._enclaves: Enclaves | None = None
         self._unavailable: EngineUnavailable | None = None
         self._simulated: list[Enclaves] = []
+        self._without_services: Enclaves | None = None
         self._engines: list[Engine] = []
         self._began: dict[int, float] = {}
         self._forked_slots: frozenset[tuple[str, str]] | None = None
@@ -120,6 +121,15 @@ class EnclaveSession:
             self._enclaves = self._enclaves_on(engine or self._selected())
         return self._enclaves
 
+    def without_services(self) -> Enclaves:
+        """Enclaves on a simulated engine, where everything exists, answers and succeeds: for unit tests in Starlark."""
+        from pytest_enclave.engine.select import simulated
+
+        if self._without_services is None:
+            self._without_services = self._enclaves_on(simulated())
+            self._simulated.append(self._without_services)
+        return self._without_services
+
     def _selected(self) -> Engine:
         """The engine; where there is none, always the same error, which is told in full once only."""
         from pytest_enclave.engine.select import select
@@ -164,8 +174,10 @@ class EnclaveSession:
         """When the running test began, on the clock of an engine; one that is younger has no older logs."""
         return self._began.get(id(engine), 0.0)
 
-    def obtain(self, demand: Demand, simulate: Any = None, *, own: bool = False) -> Enclave:
+    def obtain(self, demand: Demand, simulate: Any = None, *, on: Enclaves | None = None, own: bool = False) -> Enclave:
         """The enclave for a demand of the running test; one that is the test's own, and its alone, goes with it.
+
+        It is one of the session's enclaves, or of those that it is to be `on`.
 
         Raises the error that ended its run; skips the test where no engine answers and `--enclave-unavailable=skip`.
         """
@@ -175,7 +187,7 @@ class EnclaveSession:
         by = self.item.nodeid if self.item is not None else "this session"
         try:
             with self.signals.insisting(), self.telling.live():
-                enclaves = self.enclaves(simulate)
+                enclaves = on or self.enclaves(simulate)
                 return enclaves.obtain(demand, by, lambda enclave: self._use(enclave, enclaves, own))
         except KeyboardInterrupt as interrupt:
             # Without where it came in here: some of these places have no line number, which pytest cannot show.
@@ -265,7 +277,7 @@ class EnclaveSession:
             for enclaves in (*self._simulated, *([self._enclaves] if self._enclaves else [])):
                 self.leaks += enclaves.close()
                 self.complaints += enclaves.complaints
-            self._enclaves, self._simulated = None, []
+            self._enclaves, self._without_services, self._simulated = None, None, []
             for engine in self._engines:
                 self.leaks += engine.close()
             self._engines = []

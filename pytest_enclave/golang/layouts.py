@@ -6,6 +6,8 @@ Source of the rules: `Time.Format` and `time.Parse`.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -25,25 +27,31 @@ _READ = {
     "01": r"(?P<month>[0-9]{2})",
     "1": r"(?P<month>[0-9]{1,2})",
     "Jan": r"(?P<month_name>[A-Za-z]{3})",
-    "January": r"(?P<month_name>[A-Za-z]{3,9})",
+    "January": rf"(?P<month_name>(?i:{'|'.join(MONTHS)})|[A-Za-z]{{3,9}})",
     "02": r"(?P<day>[0-9]{2})",
     "2": r"(?P<day>[0-9]{1,2})",
     "_2": r" ?(?P<day>[0-9]{1,2})",
     "002": r"(?P<day_of_year>[0-9]{3})",
     "__2": r" {0,2}(?P<day_of_year>[0-9]{1,3})",
     "Mon": r"[A-Za-z]{3}",
-    "Monday": r"(?:[A-Za-z]{3,6}day)",
+    "Monday": rf"(?i:{'|'.join(DAYS)})",
     "15": r"(?P<hour>[0-9]{1,2})",
     "03": r"(?P<half_hour>[0-9]{2})",
     "3": r"(?P<half_hour>[0-9]{1,2})",
     "04": r"(?P<minute>[0-9]{2})",
     "4": r"(?P<minute>[0-9]{1,2})",
-    "05": r"(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]+))?",
-    "5": r"(?P<second>[0-9]{1,2})(?:[.,](?P<fraction>[0-9]+))?",
+    "05": r"(?P<second>[0-9]{2})",
+    "5": r"(?P<second>[0-9]{1,2})",
     "PM": r"(?P<half>AM|PM)",
     "pm": r"(?P<half>am|pm)",
     "MST": r"(?P<zone>[A-Z]{3,5}|[+-][0-9]{2})",
 }
+
+
+_MOST = 10_000
+
+_FRACTION = re.compile("[.,][0-9]+")
+"""What may follow seconds, whether the layout has it or not."""
 
 
 class LayoutError(ValueError):
@@ -127,43 +135,54 @@ def _offset(piece: str, offset: int) -> str:
 
 
 def read(layout: str, text: str) -> Reading:
-    """The time that the text shows in this layout. Raises LayoutError."""
-    match = re.fullmatch(_pattern(layout), text)
-    if match is None:
-        raise LayoutError(f"`{text}` is not a time written like `{layout}`")
-    found = {name: value for name, value in match.groupdict().items() if value is not None}
+    """The time that the text shows in this layout. Raises LayoutError.
+
+    Each piece takes what it can, and nothing is tried twice, as in Go: reading takes time in proportion.
+    """
+    found: dict[str, str] = {}
+    pieces = list(itertools.islice(_PIECE.finditer(layout), _MOST + 1))
+    if len(pieces) > _MOST:
+        raise LayoutError(f"a layout has at most {_MOST:,} pieces that stand for something")
+    at = behind = 0
+    for number, piece in enumerate(pieces, start=1):
+        at = _behind_literal(layout[behind : piece.start()], layout, text, at)
+        match = _reader(piece[0]).match(text, at)
+        if match is None:
+            raise _unlike(layout, text)
+        at, behind = match.end(), piece.end()
+        for name, value in match.groupdict().items():
+            if value is not None:
+                found.setdefault(name, value)
+        fraction = _FRACTION.match(text, at)
+        own = number < len(pieces) and pieces[number][0][0] in ".,"
+        if fraction and piece[0] in ("05", "5") and not own:
+            at = fraction.end()
+            found.setdefault("fraction", fraction[0][1:])
+    if _behind_literal(layout[behind:], layout, text, at) != len(text):
+        raise _unlike(layout, text)
     return Reading(_clock(found, text), _read_offset(found.get("offset")), found.get("zone"))
 
 
-def _pattern(layout: str) -> str:
-    parts: list[str] = []
-    position = 0
-    seen: set[str] = set()
-    for piece in _PIECE.finditer(layout):
-        parts += (re.escape(layout[position : piece.start()]), _once(_reading(piece[0]), seen))
-        position = piece.end()
-    return "".join((*parts, re.escape(layout[position:])))
+def _behind_literal(literal: str, layout: str, text: str, at: int) -> int:
+    if not text.startswith(literal, at):
+        raise _unlike(layout, text)
+    return at + len(literal)
 
 
-def _once(pattern: str, seen: set[str]) -> str:
-    """Only the first of several groups of one name keeps it."""
-
-    def named(group: re.Match[str]) -> str:
-        first = group[1] not in seen
-        seen.add(group[1])
-        return group[0] if first else "(?:"
-
-    return re.sub(r"\(\?P<([a-z_]+)>", named, pattern)
+def _unlike(layout: str, text: str) -> LayoutError:
+    return LayoutError(f"`{text}` is not a time written like `{layout}`")
 
 
-def _reading(piece: str) -> str:
+@functools.lru_cache(maxsize=256)
+def _reader(piece: str) -> re.Pattern[str]:
     if piece[0] in ".,":
-        return rf"[.,](?P<fraction>[0-9]{{{len(piece) - 1}}})" if piece[1] == "0" else r"(?:[.,](?P<fraction>[0-9]+))?"
+        exact = rf"[.,](?P<fraction>[0-9]{{{len(piece) - 1}}})"
+        return re.compile(exact if piece[1] == "0" else r"(?:[.,](?P<fraction>[0-9]+))?")
     if piece[0] == "Z" or piece.startswith("-0"):
         count = sum(c.isdigit() for c in piece) // 2
         digits = (":" if ":" in piece else "").join(["[0-9]{2}"] * count)
-        return f"(?P<offset>{'Z|' if piece[0] == 'Z' else ''}[+-]{digits})"
-    return _READ[piece]
+        return re.compile(f"(?P<offset>{'Z|' if piece[0] == 'Z' else ''}[+-]{digits})")
+    return re.compile(_READ[piece])
 
 
 def _clock(found: dict[str, str], text: str) -> Clock:

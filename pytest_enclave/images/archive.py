@@ -14,6 +14,7 @@ from typing import Protocol
 from pytest_enclave.images import compression
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.manifests import DOCUMENT_LIMIT
+from pytest_enclave.images.stream import Limits
 from pytest_enclave.images.tar import FILE, HARD_LINK, SYMLINK, TarReader
 from pytest_enclave.images.tree import ThroughLink, Tree
 
@@ -44,8 +45,8 @@ def read(files: Files, name: str) -> bytes:
 
 
 @contextmanager
-def opened(path: Path, work: Path, limit: int) -> Iterator[Files]:
-    """The files of an archive. A compressed one is unpacked in `work`, up to `limit` bytes. Raises ImageFault."""
+def opened(path: Path, work: Path, limits: Limits) -> Iterator[Files]:
+    """The files of an archive. A compressed one is unpacked in `work`, within the limits. Raises ImageFault."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -58,7 +59,7 @@ def opened(path: Path, work: Path, limit: int) -> Iterator[Files]:
         elif not compression.kind_of(descriptor):
             yield _Tar(descriptor)
         else:
-            with compression.decompressed(descriptor, status.st_size, work, limit) as plain:
+            with compression.decompressed(descriptor, status.st_size, work, limits) as plain:
                 yield _Tar(plain.fileno())
     finally:
         os.close(descriptor)

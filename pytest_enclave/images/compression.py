@@ -8,11 +8,16 @@ import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from threading import Thread
+from typing import IO, Any, BinaryIO
 
 from pytest_enclave.images.faults import ImageFault
-from pytest_enclave.images.stream import CHUNK, too_large
+from pytest_enclave.images.stream import CHUNK, Limits
+
+FEED = 1 << 16
+"""Bytes that a program is given at once: they count as read, and may unpack to a multiple."""
 
 MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
 
@@ -23,18 +28,19 @@ def kind_of(descriptor: int) -> str:
     return next((name for magic, name in MAGIC.items() if head.startswith(magic)), "")
 
 
-def decompressed(descriptor: int, size: int, work: Path, limit: int) -> BinaryIO:
+def decompressed(descriptor: int, size: int, work: Path, limits: Limits) -> BinaryIO:
     """A file without a name in `work` with the plain content of the next `size` bytes. Raises ImageFault.
 
-    It stands at its beginning. More than `limit` bytes are refused.
+    It stands at its beginning. What grows beyond the limits is refused as soon as it does.
     """
     kind = kind_of(descriptor)
     plain = tempfile.TemporaryFile(dir=work)  # noqa: SIM115
     try:
-        if reader := _reader(kind, _Part(descriptor, size)):
-            _copy(reader, plain, limit)
+        part = _Part(descriptor, size)
+        if reader := _reader(kind, part):
+            _copy(reader, plain, part, limits)
         elif kind == "zstd":
-            _zstd_program(descriptor, size, plain, limit)
+            _zstd_program(part, plain, limits)
         else:
             raise ImageFault(
                 f"it is compressed with {kind}, which is not supported", "uncompressed, gzip and zstd are supported"
@@ -48,11 +54,12 @@ def decompressed(descriptor: int, size: int, work: Path, limit: int) -> BinaryIO
 
 
 class _Part(io.RawIOBase):
-    """The next `size` bytes of a descriptor as a file."""
+    """The next `size` bytes of a descriptor as a file; `passed` is how many have been read."""
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._descriptor = descriptor
         self._left = size
+        self.passed = 0
 
     def readable(self) -> bool:
         return True
@@ -61,6 +68,7 @@ class _Part(io.RawIOBase):
         data = os.read(self._descriptor, min(len(buffer), self._left))
         buffer[: len(data)] = data
         self._left -= len(data)
+        self.passed += len(data)
         return len(data)
 
 
@@ -84,7 +92,7 @@ def _library(name: str) -> Any:
         return None
 
 
-def _copy(reader: Any, plain: BinaryIO, limit: int) -> None:
+def _copy(reader: Any, plain: BinaryIO, part: _Part, limits: Limits) -> None:
     size = 0
     while True:
         try:
@@ -96,38 +104,43 @@ def _copy(reader: Any, plain: BinaryIO, limit: int) -> None:
             raise ImageFault(f"it is damaged: {error}") from None
         if not piece:
             return
-        plain.write(piece)
         size += len(piece)
-        _check(size, limit)
+        limits.check(size, part.passed)
+        plain.write(piece)
 
 
-def _zstd_program(descriptor: int, size: int, plain: BinaryIO, limit: int) -> None:
+def _zstd_program(part: _Part, plain: BinaryIO, limits: Limits) -> None:
     program = shutil.which("zstd")
     if program is None:
         raise ImageFault(
             "it is compressed with zstd, which this Python cannot read",
             "`pip install zstandard`, or install the program zstd",
         )
-    part = _Part(descriptor, size)
-    with subprocess.Popen([program, "-dcq"], stdin=subprocess.PIPE, stdout=plain, stderr=subprocess.PIPE) as zstd:
+    pipe = subprocess.PIPE
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen([program, "-dcq"], stdin=pipe, stdout=pipe, stderr=said) as zstd,
+    ):
         assert zstd.stdin is not None
-        assert zstd.stderr is not None
+        feeder = Thread(target=_feed, args=(part, zstd.stdin))
+        feeder.start()
         try:
-            while piece := part.read(CHUNK):
-                zstd.stdin.write(piece)
-                _check(os.fstat(plain.fileno()).st_size, limit)
-            zstd.stdin.close()
-        except BrokenPipeError:
-            pass
+            _copy(zstd.stdout, plain, part, limits)
         except BaseException:
             zstd.kill()
             raise
-        said = zstd.stderr.read().decode(errors="replace").strip()
+        finally:
+            feeder.join()
+        zstd.wait()
+        said.seek(0)
+        words = said.read().decode(errors="replace").strip()
     if zstd.returncode:
-        raise ImageFault(f"it is damaged: {said or 'zstd cannot read it'}")
-    _check(os.fstat(plain.fileno()).st_size, limit)
+        raise ImageFault(f"it is damaged: {words or 'zstd cannot read it'}")
 
 
-def _check(size: int, limit: int) -> None:
-    if size > limit:
-        raise too_large(limit)
+def _feed(part: _Part, stdin: IO[bytes]) -> None:
+    # The program may end before it has read everything; then it says why.
+    with suppress(BrokenPipeError), stdin:
+        while piece := part.read(FEED):
+            stdin.write(piece)
+            stdin.flush()

@@ -6,11 +6,12 @@ import http.client
 import json
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from typing import IO, Any
+from urllib.parse import quote, urlencode, urlsplit
 
 from pytest_enclave.images.faults import ImageFault
 
@@ -18,6 +19,9 @@ CHUNK = 1 << 20
 
 PATIENCE = 5.0
 """Seconds for an answer to a question; a daemon that needs longer counts as none."""
+
+
+NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Daemon:
         if urlsplit(self.endpoint).scheme not in ("unix", "tcp", "http"):
             return None
         try:
-            with self._get(f"/images/{quote(name)}/json", PATIENCE) as response:
+            with self._ask("GET", f"/images/{quote(name)}/json", PATIENCE) as response:
                 if response.status != 200:
                     return None
                 told = json.loads(response.read())
@@ -64,8 +68,34 @@ class Daemon:
                 raise ImageFault(f"the local Docker does not give it away: {said}") from None
             yield Path(f"/proc/self/fd/{target.fileno()}")
 
+    def answers(self) -> bool:
+        """Whether a Docker is there."""
+        try:
+            with self._ask("GET", "/_ping", PATIENCE) as response:
+                return response.status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def build(
+        self, parameters: Mapping[str, str], headers: Mapping[str, str], context: IO[bytes], silence: float
+    ) -> Generator[dict[str, Any], None, None]:
+        """Build an image; what the daemon tells meanwhile, which may be silent for so many seconds. Raises ImageFault.
+
+        Closing the iterator ends the build.
+        """
+        path = f"/build?{urlencode(parameters)}"
+        try:
+            with self._ask("POST", path, silence, context, headers) as response:
+                if response.status != 200:
+                    raise ImageFault(_message(response.read()) or f"the local Docker answers {response.status}")
+                for line in response:
+                    if line.strip():
+                        yield json.loads(line)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ImageFault(f"the local Docker stops answering: {str(error) or type(error).__name__}") from None
+
     def _copy(self, name: str, write: Callable[[bytes], object], advance: Callable[[int], None]) -> None:
-        with self._get(f"/images/{quote(name)}/get", self.stall) as response:
+        with self._ask("GET", f"/images/{quote(name)}/get", self.stall) as response:
             if response.status != 200:
                 raise ImageFault(f"the local Docker does not give it away: it answers {response.status}")
             while piece := response.read(CHUNK):
@@ -73,14 +103,28 @@ class Daemon:
                 advance(len(piece))
 
     @contextmanager
-    def _get(self, path: str, timeout: float) -> Iterator[http.client.HTTPResponse]:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        timeout: float,
+        body: IO[bytes] | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> Iterator[http.client.HTTPResponse]:
         connection = _Connection(self.endpoint, timeout)
         try:
-            connection.request("GET", path)
+            connection.request(method, path, body, dict(headers))
             with connection.getresponse() as response:
                 yield response
         finally:
             connection.close()
+
+
+def _message(answer: bytes) -> str:
+    try:
+        return str(json.loads(answer)["message"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 class _Connection(http.client.HTTPConnection):

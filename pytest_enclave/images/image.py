@@ -23,7 +23,6 @@ class ImageConfig:
     cmd: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     stop_signal: str = ""
-    exposed_ports: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     architecture: str = ""
 
@@ -51,7 +50,6 @@ def parse_config(document: object) -> tuple[ImageConfig, tuple[str, ...]]:
         cmd=_texts(inner, "Cmd"),
         volumes=tuple(_mapping(inner.get("Volumes"), "Volumes")),
         stop_signal=_text(inner, "StopSignal"),
-        exposed_ports=tuple(_mapping(inner.get("ExposedPorts"), "ExposedPorts")),
         labels={key: str(value) for key, value in _mapping(inner.get("Labels"), "Labels").items()},
         architecture=_text(whole, "architecture"),
     )

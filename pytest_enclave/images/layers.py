@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from pytest_enclave.images.compression import decompressed, kind_of
 from pytest_enclave.images.faults import ImageFault
+from pytest_enclave.images.stream import Limits
 from pytest_enclave.images.unpacker import Unpacker
 
 UNFINISHED = ".new"
@@ -42,10 +43,9 @@ class LayerStore:
         self._blobs = root / "blobs"
         self.work = root / "work"
 
-    @property
-    def limit(self) -> int:
-        """Bytes that one layer may have."""
-        return self._unpacker.size
+    def limits(self) -> Limits:
+        """What one layer, or an archive of them, may grow to when it is unpacked now."""
+        return self._unpacker.limits(self.work)
 
     def path(self, digest: str) -> str:
         """Where the layer with this digest of its unpacked archive is, or will be."""
@@ -92,7 +92,7 @@ class LayerStore:
             if kind_of(descriptor) in ("", "gzip"):
                 self._unpacker.unpack(descriptor, size, digest, unfinished)
             else:
-                with decompressed(descriptor, size, self.work, self.limit) as plain:
+                with decompressed(descriptor, size, self.work, self.limits()) as plain:
                     self._unpacker.unpack(plain.fileno(), None, digest, unfinished)
             os.rename(unfinished, self.path(digest))
         except BaseException:

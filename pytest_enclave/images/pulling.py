@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 
-from pytest_enclave.images.credentials import credentials_for
+from pytest_enclave.images.credentials import Credentials, credentials_for
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.image import parse_config
 from pytest_enclave.images.layers import Source
@@ -18,11 +18,15 @@ from pytest_enclave.images.registry import Repository
 from pytest_enclave.images.store import ImageStore
 from pytest_enclave.images.transport import Transport
 from pytest_enclave.plan.events import Emit
+from pytest_enclave.plan.image_sources import Login
 
 
 @dataclass(frozen=True, slots=True)
 class Puller:
-    """Pulls images into `store`. `mirror` is a prefix that is tried in front of references that name no registry."""
+    """Pulls images into `store`. `mirror` is a prefix that is tried in front of references that name no registry.
+
+    Images that have `logins` are pulled with these alone, and from no mirror.
+    """
 
     store: ImageStore
     transport: Transport
@@ -30,10 +34,11 @@ class Puller:
     emit: Emit
     cancelled: Event
     mirror: str = ""
+    logins: Mapping[str, Login] = field(default_factory=dict)
 
     def pull(self, reference: str) -> None:
         """Have the image there, under this name. Raises ImageFault, Interrupted."""
-        if self.mirror and names_no_registry(reference):
+        if self.mirror and names_no_registry(reference) and reference not in self.logins:
             try:
                 self._pull(f"{self.mirror.rstrip('/')}/{reference}", reference)
             except ImageFault:
@@ -46,7 +51,7 @@ class Puller:
         meant = parse(pulled)
         if not isinstance(meant, RegistryReference):
             raise ImageFault("an ID alone does not say in which registry it is", "name the image by its repository")
-        repository = Repository(meant, credentials_for(meant.registry, self.environ), self.transport)
+        repository = Repository(meant, self._credentials(called, meant.registry), self.transport)
         manifest = repository.manifest(meant)
         config = repository.config(manifest)
         told, digests = parse_config(parse_document(config, "its configuration"))
@@ -69,6 +74,10 @@ class Puller:
         image = self.store.add(config, sources, self.cancelled)
         self.store.name(called, image.digest, "registry")
         progress.done()
+
+    def _credentials(self, called: str, registry: str) -> Credentials | None:
+        login = self.logins.get(called)
+        return Credentials(login.username, login.password) if login else credentials_for(registry, self.environ)
 
     def _source(self, repository: Repository, blob: Descriptor, digest: str, progress: PullProgress) -> Source:
         @contextmanager

@@ -11,7 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.clock import RealClock
-from pytest_enclave.engine.protocol import PullPolicy
+from pytest_enclave.engine.protocol import NO_LOGINS, PullPolicy
 from pytest_enclave.errors import Problem
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.image import StoredImage
@@ -22,6 +22,7 @@ from pytest_enclave.images.references import ArchiveReference, parse
 from pytest_enclave.images.store import ImageStore
 from pytest_enclave.images.transport import Patience, Transport
 from pytest_enclave.plan.events import Emit, Warned, silent
+from pytest_enclave.plan.image_sources import WRONG_LOGIN, Login
 
 if TYPE_CHECKING:
     from pytest_enclave.images.daemon import Daemon
@@ -55,12 +56,14 @@ class ImageSources:
         found = self.resolve(references, PullPolicy.NEVER, silent)
         return {reference: each if isinstance(each, str) else None for reference, each in found.items()}
 
-    def resolve(self, references: Iterable[str], policy: PullPolicy, emit: Emit) -> Mapping[str, str | Problem]:
-        """Have every image there: its ID, or why it cannot be had."""
+    def resolve(
+        self, references: Iterable[str], policy: PullPolicy, emit: Emit, logins: Mapping[str, Login] = NO_LOGINS
+    ) -> Mapping[str, str | Problem]:
+        """Have every image there: its ID, or why it cannot be had. `logins` are for single references."""
         wanted = list(dict.fromkeys(references))
         cancelled = Event()
         transport = Transport(self.patience, cancelled)
-        puller = Puller(self.store, transport, self.environ, emit, cancelled, self.mirror)
+        puller = Puller(self.store, transport, self.environ, emit, cancelled, self.mirror, logins)
         try:
             found = RealClock().map(lambda each: self._resolve(each, policy, puller), wanted, AT_A_TIME)
         except BaseException:
@@ -89,6 +92,8 @@ class ImageSources:
             puller.pull(reference)
         except (ImageFault, Interrupted) as failed:
             fault = failed if isinstance(failed, ImageFault) else ImageFault("it was interrupted")
+            if reference in puller.logins and "docker login" in fault.remedy:
+                fault = ImageFault(fault.meaning, WRONG_LOGIN)
             problem = self._problem(reference, fault)
             if local is None:
                 return problem

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
+from pytest_enclave import cache
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.errors import ImageUnavailable
 from pytest_enclave.images.archive import Files, opened
@@ -37,10 +38,8 @@ Stamp = tuple[int, int, int]
 
 
 def default_root(environ: Mapping[str, str]) -> Path:
-    """Where images are kept: below the user's cache directory."""
-    cache = environ.get("XDG_CACHE_HOME", "")
-    base = Path(cache) if cache.startswith("/") else Path(environ.get("HOME") or Path.home()) / ".cache"
-    return base / "pytest-enclave" / "images"
+    """Where images are kept: below the user's cache directory. Raises EnclaveError where there is none."""
+    return cache.directory(environ, "images")
 
 
 class ImageStore:
@@ -80,6 +79,14 @@ class ImageStore:
                 continue
         return sorted(names)
 
+    def configuration(self, reference: str) -> bytes | None:
+        """The configuration of the image of this name as it is kept, None where it is not there."""
+        image = self.find(reference)
+        try:
+            return self._image_file(image.digest).read_bytes() if image else None
+        except OSError:
+            return None
+
     def origin(self, reference: str) -> str:
         """Where the image of this name came from, as `name` was told; empty if nothing was."""
         try:
@@ -102,7 +109,7 @@ class ImageStore:
         """Like `load`, but raises ImageFault; `origin` is kept with the name."""
         self.prepare()
         stamp = archive_stamp(str(archive))
-        with opened(archive, self.layers.work, self.layers.limit) as files:
+        with opened(archive, self.layers.work, self.layers.limits()) as files:
             packed = find_image(files, parse(called))
             sources = [_source(files, name) for name in packed.layers]
             image = self.add(packed.config, sources, cancelled or Event())

@@ -25,6 +25,13 @@ class Limits:
         self.entries = entries
         self.ratio = ratio
 
+    def check(self, size: int, packed: int | None = None) -> None:
+        """Whether there may be `size` bytes, of `packed` ones if they were compressed. Raises ImageFault."""
+        if size > self.size:
+            raise too_large(self.size)
+        if packed is not None and size > max(RATIO_FROM, self.ratio * packed):
+            raise ImageFault(f"it unpacks to more than {self.ratio} times its size, as only a trap does")
+
 
 class Stream:
     """The layer's archive out of a file descriptor: unpacked if it is gzip, counted and hashed on the way.
@@ -79,10 +86,7 @@ class Stream:
         data = self._inflated() if self._inflate else self._plain()
         self._hash.update(data)
         self.size += len(data)
-        if self.size > self._limits.size:
-            raise too_large(self._limits.size)
-        if self._inflate and self.size > max(RATIO_FROM, self._limits.ratio * self._packed):
-            raise ImageFault(f"it unpacks to more than {self._limits.ratio} times its size, as only a trap does")
+        self._limits.check(self.size, self._packed if self._inflate else None)
         self._buffer = memoryview(data)
         return bool(data)
 

@@ -144,7 +144,7 @@ class TarReader:
 
     def _extension(self, header: bytes) -> bytes:
         size = _number(header[124:136], "(an extended header)")
-        if size > HEADER_LIMIT:
+        if not 0 <= size <= HEADER_LIMIT:
             raise ImageFault(f"an extended header of {size} bytes; {HEADER_LIMIT} are the limit")
         self._expect(size)
         data = b"".join(self.data())

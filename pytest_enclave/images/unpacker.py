@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_enclave.images.faults import ImageFault
+from pytest_enclave.images.stream import Limits
 from pytest_enclave.linux.identity import run_mapped
 
 if TYPE_CHECKING:
@@ -33,17 +34,22 @@ class Unpacker:
     entries: int = 1_000_000
     ratio: int = 300
 
+    def limits(self, place: Path) -> Limits:
+        """What may be unpacked in a directory now: no more than there is room for."""
+        free = os.statvfs(place)
+        room = max(0, free.f_bavail * free.f_frsize - SPARE)
+        return Limits(min(self.size, room), self.entries, self.ratio)
+
     def unpack(self, layer: int, length: int | None, digest: str, into: Path) -> None:
         """Unpack the archive that descriptor `layer` gives (`length` bytes of it) into a new directory.
 
         `digest` is what its content must have. Raises ImageFault; what is there by then is left for `remove`.
         """
-        free = os.statvfs(into.parent)
-        room = max(0, free.f_bavail * free.f_frsize - SPARE)
-        limits = (min(self.size, room), self.entries, self.ratio)
+        limits = self.limits(into.parent)
         owners = self.ids.kind != "single"
-        work = {"into": str(into), "length": length, "digest": digest, "owners": owners, "limits": limits}
-        self._run({"do": "unpack", "parent": os.getpid(), **work}, layer)
+        work = {"into": str(into), "length": length, "digest": digest, "owners": owners}
+        told = (limits.size, limits.entries, limits.ratio)
+        self._run({"do": "unpack", "parent": os.getpid(), "limits": told, **work}, layer)
 
     def remove(self, path: Path) -> None:
         """Remove a directory of a layer, and all below it; nothing if it is not there. Raises ImageFault."""

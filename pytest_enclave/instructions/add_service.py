@@ -10,12 +10,17 @@ from pytest_enclave.instructions.service_checks import config_problems, is_known
 from pytest_enclave.instructions.service_object import config_text, service_object, service_values
 from pytest_enclave.instructions.starting import start_services
 from pytest_enclave.plan import checks
+from pytest_enclave.plan.draft import Draft
 from pytest_enclave.plan.footprint import Footprint, Replay
+from pytest_enclave.plan.image_sources import image_name
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.service import ServiceConfig, artifacts_of
 from pytest_enclave.plan.values import Struct, Value
 from pytest_enclave.plan.world import World
+
+FORCE_UPDATE = Parameter("force_update", checks.BOOL, default=False, identity=False)
+"""Replaces the service in each run, even where nothing has changed."""
 
 
 class AddService(Defaults):
@@ -25,11 +30,17 @@ class AddService(Defaults):
     parameters = (
         Parameter("name", checks.NON_EMPTY_STRING, required=True),
         Parameter("config", checks.instance("ServiceConfig"), required=True),
+        FORCE_UPDATE,
     )
 
     def returns(self, call: Instruction) -> Value:
         """A `Service`."""
         return service_object(call.get("name"), call.get("config"))
+
+    def enter(self, call: Instruction, draft: Draft) -> Value:
+        """The same; the script can ask for the service from then on."""
+        draft.add(call, {call.get("name"): call.get("config")})
+        return self.returns(call)
 
     def configs(self, call: Instruction) -> Mapping[str, ServiceConfig]:
         """The one service."""
@@ -37,7 +48,7 @@ class AddService(Defaults):
 
     def footprint(self, call: Instruction) -> Footprint:
         """Makes the service; mounts its artifacts."""
-        return footprint_of({call.get("name"): call.get("config")})
+        return footprint_of({call.get("name"): call.get("config")}, forced=call.get("force_update", False))
 
     def check(self, call: Instruction, world: World) -> tuple[World, Sequence[Problem]]:
         """Names, ports, artifacts, resources."""
@@ -53,14 +64,15 @@ class AddService(Defaults):
         )
 
 
-def footprint_of(configs: Mapping[str, Struct]) -> Footprint:
+def footprint_of(configs: Mapping[str, Struct], *, forced: bool) -> Footprint:
     """The footprint of an instruction that makes these services."""
-    images = (config.fields["image"] for config in configs.values())
+    images = (image_name(config.fields["image"]) for config in configs.values())
     return Footprint(
         Replay.REPLACE,
         services={name: config_text(config) for name, config in configs.items()},
         mounts={name: _mounted_in(config) for name, config in configs.items()},
         images=frozenset(image for image in images if not is_known_later(image)),
+        forced=forced,
     )
 
 

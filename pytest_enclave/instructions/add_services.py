@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pytest_enclave.errors import Problem
-from pytest_enclave.instructions.add_service import check_services, footprint_of
+from pytest_enclave.instructions.add_service import FORCE_UPDATE, check_services, footprint_of
 from pytest_enclave.instructions.protocol import Context, Defaults, Result
 from pytest_enclave.instructions.service_object import service_object, service_values
 from pytest_enclave.instructions.starting import start_services
 from pytest_enclave.plan import checks
+from pytest_enclave.plan.draft import Draft
 from pytest_enclave.plan.footprint import Footprint
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.parameters import Parameter
@@ -24,11 +25,17 @@ class AddServices(Defaults):
     name = "add_services"
     parameters = (
         Parameter("configs", checks.dict_of(checks.instance("ServiceConfig"), non_empty=True), required=True),
+        FORCE_UPDATE,
     )
 
     def returns(self, call: Instruction) -> Value:
         """A dict of service name → `Service`."""
         return {name: service_object(name, config) for name, config in call.get("configs").items()}
+
+    def enter(self, call: Instruction, draft: Draft) -> Value:
+        """The same; the script can ask for each of them from then on."""
+        draft.add(call, call.get("configs"))
+        return self.returns(call)
 
     def configs(self, call: Instruction) -> Mapping[str, ServiceConfig]:
         """All services of the batch."""
@@ -36,7 +43,7 @@ class AddServices(Defaults):
 
     def footprint(self, call: Instruction) -> Footprint:
         """Makes every service of the batch."""
-        return footprint_of(call.get("configs"))
+        return footprint_of(call.get("configs"), forced=call.get("force_update", False))
 
     def check(self, call: Instruction, world: World) -> tuple[World, Sequence[Problem]]:
         """As for each single service."""

@@ -7,19 +7,13 @@ from collections.abc import Sequence
 from pytest_enclave.errors import Problem
 from pytest_enclave.instructions.protocol import Defaults
 from pytest_enclave.instructions.service_checks import duplicate_artifact
-from pytest_enclave.plan import checks
+from pytest_enclave.plan.config_types import STORED_NAME
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.values import Value
 from pytest_enclave.plan.world import World
 
-NAME = Parameter(
-    "name",
-    checks.matching(
-        r"(?!.*\{\{kurtosis:)[^/\x00-\x1f\x7f]{1,255}",
-        "a name of up to 255 characters, known before execution, without `/`",
-    ),
-)
+NAME = Parameter("name", STORED_NAME)
 
 
 def artifact_name(call: Instruction) -> str:

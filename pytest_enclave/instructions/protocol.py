@@ -30,6 +30,9 @@ class Artifacts(Protocol):
     def directories(self) -> Mapping[str, Path]:
         """Every artifact's directory, by name."""
 
+    def digests(self) -> Mapping[str, str]:
+        """The digest of every artifact's content, by name."""
+
     def merged(self, groups: Iterable[Sequence[str]]) -> Mapping[str, Path]:
         """Directories with the files of several artifacts each, by `name_of_merged`; of equal paths the last wins."""
 
@@ -48,7 +51,8 @@ class Context:
     """What an executing instruction may use.
 
     `services` are the configs of the live services; `extract` runs a jq query over a JSON text; `deadline` is the
-    `Clock.now()` at which the whole run must be over; `keep` names services of a batch that need not be replaced.
+    `Clock.now()` at which the whole run must be over; `keep` names services of a batch that need not be replaced;
+    `values` are those that instructions have produced so far.
     """
 
     site: Site
@@ -61,6 +65,7 @@ class Context:
     parallelism: int = 4
     deadline: float | None = None
     keep: frozenset[str] = frozenset()
+    values: Values = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from pytest_enclave.instructions.add_service import AddService
 from pytest_enclave.instructions.add_services import AddServices
 from pytest_enclave.instructions.exec import Exec
+from pytest_enclave.instructions.get_cluster_type import GetClusterType
+from pytest_enclave.instructions.get_files_artifact import GetFilesArtifact
+from pytest_enclave.instructions.get_service import GetService
+from pytest_enclave.instructions.get_services import GetServices
 from pytest_enclave.instructions.print import Print
 from pytest_enclave.instructions.protocol import InstructionType
 from pytest_enclave.instructions.remove_service import RemoveService
 from pytest_enclave.instructions.render_templates import RenderTemplates
 from pytest_enclave.instructions.request import Request
+from pytest_enclave.instructions.run_python import RunPython
 from pytest_enclave.instructions.run_sh import RunSh
+from pytest_enclave.instructions.set_service import SetService
 from pytest_enclave.instructions.start_service import StartService
 from pytest_enclave.instructions.stop_service import StopService
 from pytest_enclave.instructions.store_service_files import StoreServiceFiles
@@ -24,11 +30,17 @@ BUILT_IN: tuple[InstructionType, ...] = (
     AddService(),
     AddServices(),
     Exec(),
+    GetClusterType(),
+    GetFilesArtifact(),
+    GetService(),
+    GetServices(),
     Print(),
     RemoveService(),
     RenderTemplates(),
     Request(),
+    RunPython(),
     RunSh(),
+    SetService(),
     StartService(),
     StopService(),
     StoreServiceFiles(),

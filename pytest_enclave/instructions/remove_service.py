@@ -8,7 +8,9 @@ from pytest_enclave.engine.protocol import Action
 from pytest_enclave.errors import Problem
 from pytest_enclave.instructions.protocol import Context, Result
 from pytest_enclave.instructions.service_action import ServiceAction
+from pytest_enclave.plan.draft import Draft
 from pytest_enclave.plan.instruction import Instruction
+from pytest_enclave.plan.values import Value
 from pytest_enclave.plan.world import World
 
 
@@ -16,6 +18,10 @@ class RemoveService(ServiceAction):
     """Removes a service, whether it runs or not."""
 
     name = "remove_service"
+
+    def enter(self, call: Instruction, draft: Draft) -> Value:
+        """Nothing; the script cannot ask for the service any more."""
+        draft.remove(call.get("name"), call.location)
 
     def check(self, call: Instruction, world: World) -> tuple[World, Sequence[Problem]]:
         """The service must exist, and does not afterwards."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pytest_enclave.errors import Problem
 from pytest_enclave.plan.futures import find
+from pytest_enclave.plan.image_sources import Build, Flake
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.recipes import HttpRecipe, Recipe
 from pytest_enclave.plan.service import PERSISTENT_KEY, PORT_NAME, SERVICE_NAME, PortSpec, ServiceConfig
@@ -100,12 +101,14 @@ def config_problems(call: Instruction, name: str, config: ServiceConfig, world: 
                 call, name, f"service `{name}` is already added at {known.added_at}", "give one of them another name"
             )
         )
-    found += _image_problems(call, name, config)
+    found += image_problems(call, name, config)
     found += _port_problems(call, name, config)
     found += _mount_problems(call, name, config)
     found += _process_problems(call, name, config)
     found += _limit_problems(call, name, config)
     found += _key_problems(call, name, config)
+    found += scheduling_problems(call, name, config.scheduling)
+    found += _move_problems(call, name, config)
     found += missing_artifacts(call, name, (each for names in config.files.values() for each in names), world)
     found += _capacity_problems(call, name, config, world)
     ready = config.ready_conditions
@@ -121,9 +124,27 @@ def config_problems(call: Instruction, name: str, config: ServiceConfig, world: 
     return found
 
 
-def _image_problems(call: Instruction, name: str, config: ServiceConfig) -> Iterator[Problem]:
+def image_problems(call: Instruction, name: str, config: ServiceConfig) -> Iterator[Problem]:
+    """What keeps the config's image from being had on any engine."""
     if is_known_later(config.image):
         yield problem(call, name, "the image is a value known only after execution", "write the image's name")
+    if isinstance(config.image_source, Flake):
+        yield problem(
+            call,
+            name,
+            f"image `{config.image}` would have to be built by Nix, which is not supported",
+            "let CI build the image and write its name, or write a Dockerfile and `ImageBuildSpec(…)`",
+        )
+    if isinstance(config.image_source, Build):
+        texts = (config.image_source.target, *config.image_source.arguments.values())
+        if any(is_known_later(text) for text in texts):
+            yield problem(
+                call,
+                name,
+                f"image `{config.image_source.title}` is built before anything is executed, and is given a value that "
+                "is known only afterwards",
+                "leave it out of `build_args`, and pass it in `env_vars`",
+            )
 
 
 def is_known_later(text: str) -> bool:
@@ -144,6 +165,25 @@ def _mount_problems(call: Instruction, name: str, config: ServiceConfig) -> Iter
             yield problem(call, name, f"the path {quote(path)} in `files` is the root, where nothing can be mounted")
         elif taken.setdefault(normal, path) != path:
             yield problem(call, name, f"the paths {quote(taken[normal])} and {quote(path)} in `files` are the same")
+
+
+def scheduling_problems(call: Instruction, name: str, fields: Iterable[str]) -> Iterator[Problem]:
+    """A warning for each field that only Kubernetes knows."""
+    for field in fields:
+        yield problem(call, name, f"`{field}` has no effect: there is no Kubernetes here", severity="warning")
+
+
+def _move_problems(call: Instruction, name: str, config: ServiceConfig) -> Iterator[Problem]:
+    """What is moved is a file of an artifact, and goes where it can be named."""
+    mounts = [posixpath.normpath(path) for path in config.files]
+    for path, target in config.moved.items():
+        normal = posixpath.normpath(path)
+        if not any(normal.startswith(f"{mount}/") for mount in mounts):
+            remedy = "write a path below one of `files`"
+            yield problem(call, name, f"{quote(path)} in `files_to_be_moved` is not in a files artifact", remedy)
+        if not target.startswith("/") or target.endswith("/") or "\0" in target or posixpath.normpath(target) == "/":
+            remedy = "write the absolute path of the file"
+            yield problem(call, name, f"{quote(target)} in `files_to_be_moved` cannot be the path of a file", remedy)
 
 
 def _key_problems(call: Instruction, name: str, config: ServiceConfig) -> Iterator[Problem]:

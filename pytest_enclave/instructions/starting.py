@@ -66,6 +66,13 @@ def service_spec(name: str, config: ServiceConfig, address: Address) -> ServiceS
         labels=config.labels,
         max_cpu=config.max_cpu,
         max_memory=config.max_memory,
+        user=config.user,
+        devices=config.devices,
+        capabilities=config.capabilities,
+        gpu=config.gpu,
+        init=config.init,
+        terminal=config.terminal,
+        moved=config.moved,
     )
 
 

@@ -17,6 +17,9 @@ from pytest_enclave.language.module import Module
 from pytest_enclave.language.natives import Natives, NeedCare, NeedModule
 from pytest_enclave.language.recorder import Recorder
 from pytest_enclave.language.sources import Sources
+from pytest_enclave.language.unit_tests import MODULE, NeedMock, Trial
+from pytest_enclave.package.finding import NeedFetch
+from pytest_enclave.plan.draft import Draft
 from pytest_enclave.plan.instruction import Plan, Signature
 from pytest_enclave.plan.values import Value, quote
 from pytest_enclave.source import Frame, Location
@@ -32,27 +35,33 @@ class Attempt:
         arguments: Mapping[str, Value],
         cancelled: Callable[[], bool],
         wanted: Wanted,
+        draft: Draft,
+        trial: Trial | None = None,
         *,
         confined: bool,
     ) -> None:
-        self.recorder = Recorder(signatures, sources.modules, sources.find)
+        self.recorder = Recorder(signatures, sources.modules, sources.find, sources.is_fetched, draft)
         self._sources = sources
         self._confined = confined
         self._natives = Natives(self.recorder, sources.read, confined=confined)
-        self._machine = Machine(self._natives.table(), cancelled)
-        self._loader = Loader(self._machine, self._open, sources.is_at_hand, wanted, self._failure)
+        self._trial = trial
+        self._machine = Machine(self._natives.table(trial.natives(self.recorder) if trial else {}), cancelled)
+        self._loader = Loader(self._machine, self._open, sources.is_at_hand, wanted, self._failure, trial)
         self._arguments = arguments
 
     def run(self, main: str) -> Plan:
         """Load everything, call the main function, and give the plan.
 
-        Raises InterpretationError, PackageError, `natives.NeedModule`, `natives.NeedCare`, and whatever the cancel
-        check raised.
+        Raises InterpretationError, PackageError, `natives.NeedModule`, `natives.NeedCare`, `finding.NeedFetch`, and
+        whatever the cancel check raised.
         """
         with _uncollected():
             return self._run(main)
 
     def _run(self, main: str) -> Plan:
+        if self._trial is not None:
+            self._trial.begin()
+            self._machine.load_unit_tests()
         module = self._safe(self._sources.main())
         self._loader.load(module)
         if module.instructions:
@@ -60,7 +69,7 @@ class Attempt:
         called = entry(module, main, self._arguments, self._sources.package.title)
         self._natives.arguments = called.arguments
         try:
-            self._machine.evaluate(GENERATED, _call(module.name, called))
+            self._machine.evaluate(GENERATED, _call(module.name, called, self._trial))
         except starlark.StarlarkError as error:
             failure = self._failure(error)
             if isinstance(failure, InterpretationError) and failure.location is None:
@@ -75,6 +84,7 @@ class Attempt:
             output=self._natives.output,
             sources=dict(self._sources.texts),
             warnings=(*warnings, *self.recorder.warnings),
+            callers=self._trial.callers(self.recorder, self._sources.modules) if self._trial else {},
         )
 
     def _open(self, locator: str, caller: str) -> Module:
@@ -92,6 +102,8 @@ class Attempt:
         explained = diagnostics.explain(diagnosis, self._sources.modules, self.recorder.names)
         if raised is None:
             return explained
+        if isinstance(raised, (NeedMock, NeedFetch)):
+            return raised
         if isinstance(raised, NeedModule):
             raised.place = explained.location or raised.place
         elif isinstance(raised, NeedCare):
@@ -137,11 +149,16 @@ def _ending_at(place: Location, frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
     return frames
 
 
-def _call(module: str, called: Entry) -> str:
+def _call(module: str, called: Entry, trial: Trial | None) -> str:
     """Generated code that calls the main function."""
     flags = f"with_plan = {called.with_plan}, whole = {called.whole}"
+    tests = ""
+    if trial is not None:
+        tests = f'load({quote(MODULE)}, T__ = "unit_tests__")\n'
+        flags += ", plan = T__.plan"
     return (
         f'load({quote(PRELUDE)}, P__ = "prelude__")\n'
+        f"{tests}"
         f'load({quote(module)}, m__ = "module__")\n'
         f"P__.run(m__.{called.function}, {quote(called.function)}, {flags})\n"
     )

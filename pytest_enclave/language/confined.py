@@ -14,6 +14,8 @@ import pickle
 import resource
 import select
 import signal
+import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +29,9 @@ GRACE = 1.0
 """Seconds after the deadline at which work that did not stop by itself is killed."""
 
 _POLL = 0.05
+_LOOK = 0.5
+_SIZE = struct.Struct("!Q")
+_OWN = "/proc/self/statm"
 _CHUNK = 1 << 20
 _OUT_OF_STACK = b"overflowed its stack"
 
@@ -47,19 +52,19 @@ def apart(work: Callable[[], T], *, memory: int, deadline: float | None, cancell
     """
     with tempfile.TemporaryFile() as complaints:
         reading, writing = os.pipe()
-        with warnings.catch_warnings():
-            # What other threads have locked stays locked in the fork; the interpreter needs none of it.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
-        if child == 0:
-            _be_child(work, writing, complaints, memory, deadline)
-        os.close(writing)
+        child = 0
         try:
-            answer = _answer(reading, deadline, cancelled)
+            with warnings.catch_warnings():
+                # What other threads have locked stays locked in the fork; the interpreter needs none of it.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                child = os.fork()
+            if child == 0:
+                _be_child(work, writing, complaints, memory, deadline)
+            os.close(writing)
+            answer = _answer(_Child(child, memory), reading, deadline, cancelled)
         finally:
             os.close(reading)
-            os.kill(child, signal.SIGKILL)  # one that has ended already keeps its own status
-            status = os.waitpid(child, 0)[1]
+            status = _end(child)
         complaints.seek(0)
         result: T = _result(answer, status, complaints.read())
         return result
@@ -68,30 +73,79 @@ def apart(work: Callable[[], T], *, memory: int, deadline: float | None, cancell
 def resident() -> int:
     """How much memory this process has, in bytes; where the system does not tell, how much it had at most."""
     try:
-        with open("/proc/self/statm", "rb") as file:
+        with open(_OWN, "rb") as file:
             return int(file.read().split()[1]) * resource.getpagesize()
     except OSError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _answer(reading: int, deadline: float | None, cancelled: Callable[[], bool]) -> bytes:
-    """Everything the fork writes until it ends."""
+class _Child:
+    """The fork, as this process sees it."""
+
+    def __init__(self, pid: int, memory: int) -> None:
+        self._pid = pid
+        self._limit = None if os.path.exists(_OWN) else resident() + memory
+        self._looked = time.monotonic()
+
+    def has_ended(self) -> bool:
+        """Whether it has come to an end, of whatever kind; its status is left."""
+        try:
+            return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
+    def has_too_much(self) -> bool:
+        """Whether it has more memory than it may, looked up where the system does not see to that."""
+        if self._limit is None or time.monotonic() < self._looked + _LOOK:
+            return False
+        shown = subprocess.run(["ps", "-o", "rss=", "-p", str(self._pid)], capture_output=True, check=False)
+        self._looked = time.monotonic()
+        return int(shown.stdout.strip() or 0) * 1024 > self._limit
+
+
+def _end(child: int) -> int:
+    """Kill it, if it was made at all, and give its status: one that has ended already keeps its own."""
+    if not child:
+        return 0
+    try:
+        os.kill(child, signal.SIGKILL)
+        return os.waitpid(child, 0)[1]
+    except (ProcessLookupError, ChildProcessError):  # someone else has waited for it
+        return 0
+
+
+def _answer(child: _Child, reading: int, deadline: float | None, cancelled: Callable[[], bool]) -> bytes:
+    """What the fork writes; nothing if it ends before it has written all of it.
+
+    The end of the pipe does not tell: another fork, of another thread, may have it open.
+    """
     parts: list[bytes] = []
+    missing = _SIZE.size
     while True:
         if cancelled():
             raise Unanswered("cancelled")
         if deadline is not None and time.monotonic() > deadline + GRACE:
             raise Unanswered("time")
-        if select.select([reading], [], [], _POLL)[0]:
-            part = os.read(reading, _CHUNK)
-            if not part:
-                return b"".join(parts)
+        if child.has_too_much():
+            raise Unanswered("memory")
+        ended = child.has_ended()
+        if select.select([reading], [], [], 0 if ended else _POLL)[0]:
+            part = os.read(reading, min(missing, _CHUNK))
             parts.append(part)
+            missing -= len(part)
+            if not part:
+                return b""
+            if not missing and len(parts) > 1:
+                return b"".join(parts[1:])
+            if not missing:
+                missing = _SIZE.unpack(part)[0]
+        elif ended:
+            return b""
 
 
 def _result(answer: bytes, status: int, complaints: bytes) -> Any:
-    if answer[-len(_END) :] == _END:
+    if answer:
         value, error = pickle.loads(answer)
         if error is not None:
             raise error
@@ -103,16 +157,13 @@ def _result(answer: bytes, status: int, complaints: bytes) -> Any:
     raise Unanswered("depth" if deep else "memory")
 
 
-_END = b"\0complete"
-"""Behind an answer, which may otherwise be the beginning of one: a pickle ends where it says, and ignores the rest."""
-
-
 def _be_child(
     work: Callable[[], Any], writing: int, complaints: IO[bytes], memory: int, deadline: float | None
 ) -> NoReturn:
     try:
         _limit(complaints, memory, deadline)
-        answer = pickle.dumps(_outcome(work)) + _END
+        answer = pickle.dumps(_outcome(work))
+        answer = _SIZE.pack(len(answer)) + answer
     except BaseException:
         answer = b""
     finally:
@@ -147,7 +198,7 @@ def _limit(complaints: IO[bytes], memory: int, deadline: float | None) -> None:
     os.dup2(nothing, 1)
     os.dup2(complaints.fileno(), 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/statm", "rb") as file:
+    with contextlib.suppress(OSError, ValueError), open(_OWN, "rb") as file:
         now = int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
     gc.freeze()

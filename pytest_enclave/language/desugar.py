@@ -18,7 +18,7 @@ from pytest_enclave.language.edits import Edit, Edited, apply
 from pytest_enclave.language.inlining import barriers
 from pytest_enclave.language.tree import Tree
 
-METHODS = ("format", "setdefault", "update", "elems", "join", "replace", "extend")
+METHODS = ("format", "in_location", "setdefault", "update", "elems", "join", "replace", "extend")
 OPERATORS: Mapping[type[ast.AST], tuple[str, str]] = {
     ast.Mod: ("%", "operator_mod"),
     ast.Add: ("+", "operator_add"),

@@ -102,6 +102,17 @@ def read(text: str) -> Diagnosis:
     return Diagnosis(message.strip(), tuple(_calls(head)), place)
 
 
+def callers(stack: str, callee: str, modules: Mapping[str, Module]) -> tuple[Frame, ...]:
+    """The calls in the user's files that a call stack's text has, from the outermost to that of `callee`."""
+    calls = list(_calls(stack))
+    callees = [*(call.function for call in calls[1:]), callee]
+    return tuple(_frame(call, name, modules) for call, name in zip(calls, callees, strict=True) if call.file in modules)
+
+
+def _frame(call: Call, callee: str, modules: Mapping[str, Module]) -> Frame:
+    return Frame(modules[call.file].call_place(call.line, callee.strip("_")), call.function)
+
+
 def caller(call: str) -> Call:
     """The call whose lines of a call stack's text these are."""
     return next(_calls(call))
@@ -120,9 +131,7 @@ def frames(diagnosis: Diagnosis, modules: Mapping[str, Module]) -> tuple[Frame, 
         calls.pop()
     callees = [call.function for call in calls[1:]] + [innermost.function if innermost else ""]
     found = [
-        Frame(modules[call.file].call_place(call.line, callee.strip("_")), call.function)
-        for call, callee in zip(calls, callees, strict=False)
-        if call.file in modules
+        _frame(call, callee, modules) for call, callee in zip(calls, callees, strict=False) if call.file in modules
     ]
     return (*found, innermost) if innermost else tuple(found)
 

@@ -13,6 +13,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from pytest_enclave.errors import EnclaveError, InterpretationError, PackageError
 from pytest_enclave.language.attempt import Attempt
@@ -22,12 +23,14 @@ from pytest_enclave.language.kept import KeptModules
 from pytest_enclave.language.loader import Wanted
 from pytest_enclave.language.natives import NeedCare, NeedModule
 from pytest_enclave.language.sources import Sources
+from pytest_enclave.language.unit_tests import NeedMock, Trial
 from pytest_enclave.package.files import FileState
-from pytest_enclave.package.finding import Finder
+from pytest_enclave.package.finding import Finder, NeedFetch
 from pytest_enclave.package.git.repositories import Repositories
 from pytest_enclave.package.package import Package, Resolver
+from pytest_enclave.plan.draft import Draft
 from pytest_enclave.plan.instruction import Plan, Signature
-from pytest_enclave.plan.values import Value
+from pytest_enclave.plan.values import Struct, Value
 from pytest_enclave.source import Location
 
 TIMEOUT = 60.0
@@ -43,15 +46,24 @@ _TIME = "interpretation took longer than {:g} s"
 _CANCELLED = "interpretation was cancelled"
 _TOO_MUCH = "interpretation needs more memory than it may have (1 GB)"
 _LOOK = "look for a loop that goes on for ever, or allow more with `--enclave-interpret-timeout`"
-_REMEDIES = {_TOO_MUCH: "look for texts or lists that grow with each step of a loop"}
+_NOTHING: Mapping[str, Struct] = MappingProxyType({})
+_BROKE_DOWN = "the interpreter broke down over this file: a value in it is nested too deeply, or contains itself"
+_REMEDIES = {
+    _TOO_MUCH: "look for texts or lists that grow with each step of a loop",
+    _BROKE_DOWN: "look for a loop that puts a value into its own successor, as `x = [x]` does",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Interpretation:
-    """A plan, and the states of all files it came from: while these are `unchanged`, so is the plan."""
+    """A plan, and the states of all files it came from: while these are `unchanged`, so is the plan.
+
+    `seen` are the services of the enclave, by name, where the script has asked for them: the plan is for those alone.
+    """
 
     plan: Plan
     files: tuple[FileState, ...]
+    seen: Mapping[str, Struct] | None = None
 
 
 def interpret(
@@ -65,36 +77,54 @@ def interpret(
     resolve: Resolver | None = None,
     others: Repositories | None = None,
     kept: KeptModules | None = None,
+    found: Mapping[str, Struct] = _NOTHING,
+    unit_test: bool = False,
 ) -> Interpretation:
     """The plan of a package for these arguments. `signatures` are the instructions that `plan` has.
 
     `cancelled` is asked now and then, and may raise; `timeout` is in seconds, without those that fetching takes;
     `resolve` finds other packages' files, and what it does not know is fetched into `others`; what was made of files
-    in other interpretations is in `kept`.
+    in other interpretations is in `kept`; `found` are the configs of the services that the enclave has. A
+    `unit_test` is interpreted with what `unit_tests.py` has for it.
     Raises InterpretationError (ScriptFailed for `fail()`), with `sources` of all files read; PackageError where the
     main file cannot be read.
     """
     finder = Finder(package, resolve, others)
     stop = _Stop(cancelled, timeout, lambda: finder.waited)
-    sources = Sources(package, finder, stop.check, _callable_alone(signatures, main), kept)
+    trial = Trial() if unit_test else None
+    sources = Sources(package, finder, stop.check, _callable_alone(signatures, main), kept, with_tests=unit_test)
 
     def attempts(*, confined: bool) -> Interpretation:
         stop.confined = confined
         wanted: Wanted = {}
         try:
             while True:
-                attempt = Attempt(sources, signatures, arguments, stop, wanted, confined=confined)
+                draft = Draft(found)
+                attempt = Attempt(sources, signatures, arguments, stop, wanted, draft, trial, confined=confined)
                 try:
                     plan = attempt.run(main)
                 except NeedModule as need:
                     wanted.setdefault(need.caller, {})[need.locator] = need.place
+                except NeedMock:
+                    pass  # the trial knows it now
+                except InterpretationError as error:
+                    if trial is None or stop.stopped or not trial.catch(error):
+                        raise
                 else:
+                    if trial is not None:
+                        trial.tell()
                     plan = replace(plan, warnings=(*finder.warnings.values(), *plan.warnings))
                     files = (*sources.states.values(), *finder.states, *attempt.recorder.files.values())
-                    return Interpretation(plan, files)
+                    return Interpretation(plan, files, draft.seen)
         except EnclaveError as error:
+            if trial is not None:
+                trial.tell()
             error.sources = dict(sources.texts)
             raise stop.explain(error) from None
+
+    def confined_attempts() -> Interpretation:
+        finder.fetch_no_more()
+        return attempts(confined=True)
 
     try:
         return attempts(confined=False)
@@ -104,9 +134,13 @@ def interpret(
         place = Location(package.main)
     try:
         _read_ahead(sources)
-        return apart(
-            lambda: attempts(confined=True), memory=MEMORY + MEMORY // 2, deadline=stop.deadline, cancelled=stop.asked
-        )
+        while True:
+            try:
+                return apart(
+                    confined_attempts, memory=MEMORY + MEMORY // 2, deadline=stop.deadline, cancelled=stop.asked
+                )
+            except NeedFetch as need:
+                finder.fetch(need.readings)
     except Unanswered as broken:
         error = stop.unanswered(broken.reason, place)
         error.sources = dict(sources.texts)
@@ -165,6 +199,11 @@ class _Stop:
         return bool(self._reason)
 
     @property
+    def stopped(self) -> bool:
+        """Whether it has said yes."""
+        return bool(self._reason)
+
+    @property
     def deadline(self) -> float | None:
         """When time is up, by `time.monotonic`."""
         return None if self._deadline is None else self._deadline + self._waited()
@@ -194,6 +233,6 @@ class _Stop:
         message = {
             "time": _TIME.format(self._timeout or 0),
             "cancelled": _CANCELLED,
-            "depth": "a value or a call is nested too deeply for the interpreter",
+            "depth": _BROKE_DOWN,
         }.get(reason, _TOO_MUCH)
         return InterpretationError(message, location=place, remedy=_REMEDIES.get(message, _LOOK))

@@ -7,7 +7,7 @@ import math
 import re
 
 from pytest_enclave.golang import json_text
-from pytest_enclave.plan.values import Opaque, Struct, Value, quote, to_repr, type_name, with_article
+from pytest_enclave.plan.values import Opaque, Struct, Value, quote, to_repr, type_name, with_article, written
 
 
 def encode(value: Value) -> str:
@@ -28,7 +28,7 @@ def encode(value: Value) -> str:
         return "[" + ",".join(map(encode, value)) + "]"
     if isinstance(value, Opaque):
         raise json_text.JsonError(f"json.encode: {value.text} ({value.kind}) has no JSON form")
-    fields = dict(value.fields) if isinstance(value, Struct) else value
+    fields = dict(written(value)) if isinstance(value, Struct) else value
     for key in fields:
         if not isinstance(key, str):
             raise json_text.JsonError(

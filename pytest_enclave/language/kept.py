@@ -1,6 +1,6 @@
 """What static passes made of files, kept from one process to the next: they take most of the time of a large package.
 
-An entry is named by all that it depends on: the file's text, the names it finds predeclared, the code of this room and
+An entry is named by all that it depends on: the file's text, the names it finds predeclared, the code of the passes and
 the version of Python, whose parser reads it. It is JSON behind a digest of itself. Whatever cannot be read, is damaged
 or cannot be written is made anew, in silence. Only files in which there is nothing to refuse are kept.
 """
@@ -8,16 +8,18 @@ or cannot be written is made anew, in silence. Only files in which there is noth
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import sys
 import tempfile
 from collections.abc import Collection, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pytest_enclave import cache
+from pytest_enclave.errors import EnclaveError
 from pytest_enclave.language.edits import Edit, Edited
 from pytest_enclave.language.module import Import, Module
 from pytest_enclave.source import Location
@@ -32,26 +34,34 @@ ROOM = 8 << 20
 """Bytes that all entries whose names begin with the same digit may have; there are sixteen such groups."""
 
 
-class KeptModules:
-    """The entries below `root`. Safe to use from several threads and processes."""
+PASSES = (
+    *("caution", "columns", "contents", "desugar", "edits", "grammar", "growth", "inlining", "kept", "module"),
+    *("normalise", "predeclared", "recursion", "results", "rules", "scopes", "syntax", "tree"),
+)
+"""The files of this room that make modules of texts."""
 
-    def __init__(self, root: Path) -> None:
+
+class KeptModules:
+    """The entries below `root`, if there is such a place. Safe to use from several threads and processes."""
+
+    def __init__(self, root: Path | None) -> None:
         self._root = root
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> KeptModules:
         """Those of the user with this environment."""
-        cache = environ.get("XDG_CACHE_HOME", "")
-        base = Path(cache) if cache.startswith("/") else Path(environ.get("HOME") or Path.home()) / ".cache"
-        return cls(base / "pytest-enclave" / "starlark")
+        try:
+            return cls(cache.directory(environ, "starlark"))
+        except EnclaveError:
+            return cls(None)
 
     def find(self, name: str, text: str, predeclared: Collection[str]) -> Module | None:
         """The module that was made of this text, under the name it has now."""
-        if len(text) < SHORTEST:
+        if self._root is None or len(text) < SHORTEST:
             return None
         try:
             # Without blocking: whatever is in the place of an entry is no reason to wait.
-            descriptor = os.open(self._path(text, predeclared), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(self._path(self._root, text, predeclared), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(descriptor, "rb") as file:
                 digest, _, body = file.read(LARGEST + 1).partition(b"\n")
             if digest.decode() != hashlib.sha256(body).hexdigest():
@@ -62,26 +72,31 @@ class KeptModules:
 
     def keep(self, module: Module, predeclared: Collection[str]) -> None:
         """Write the entry of a module, if there is room, or old entries can make it."""
-        if len(module.text) < SHORTEST:
+        if self._root is None or len(module.text) < SHORTEST:
             return
         with contextlib.suppress(OSError, ValueError):
             body = json.dumps(_data(module), separators=(",", ":")).encode()
             if len(body) < LARGEST - 100:
-                path = self._path(module.text, predeclared)
+                path = self._path(self._root, module.text, predeclared)
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _make_room(path.parent)
                 _write(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
-    def _path(self, text: str, predeclared: Collection[str]) -> Path:
-        known = "\0".join((self._code, *sorted(predeclared), text))
+    @staticmethod
+    def _path(root: Path, text: str, predeclared: Collection[str]) -> Path:
+        known = "\0".join((_code(), *sorted(predeclared), text))
         digest = hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()
-        return self._root / digest[0] / digest[1:]
+        return root / digest[0] / digest[1:]
 
-    @cached_property
-    def _code(self) -> str:
-        files = sorted(Path(__file__).parent.glob("*.py"))
-        states = [(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files]
-        return repr((sys.version_info[:3], states))
+
+@functools.cache
+def _code() -> str:
+    """What the passes are, by their content: installed files may have equal times and sizes, whatever is in them."""
+    digest = hashlib.sha256(repr(sys.version_info[:3]).encode())
+    for name in PASSES:
+        source = Path(__file__).with_name(f"{name}.py").read_bytes()
+        digest.update(b"%d:" % len(source) + source)
+    return digest.hexdigest()
 
 
 def _make_room(group: Path) -> None:

@@ -11,6 +11,7 @@ from pytest_enclave.language.desugar import NAMES
 from pytest_enclave.language.machine import PRELUDE, Machine
 from pytest_enclave.language.module import Import, Module
 from pytest_enclave.language.predeclared import REPLACED
+from pytest_enclave.language.unit_tests import MODULE, Trial, predeclared
 from pytest_enclave.plan.config_types import CONFIG_TYPES
 from pytest_enclave.plan.values import quote
 from pytest_enclave.source import Frame, Location
@@ -33,12 +34,14 @@ class Loader:
         is_at_hand: Callable[[str, str], bool],
         wanted: Wanted,
         failure: Callable[[starlark.StarlarkError], BaseException],
+        trial: Trial | None = None,
     ) -> None:
         self._machine = machine
         self._open = open_module
         self._is_at_hand = is_at_hand
         self._wanted = wanted
         self._failure = failure
+        self._trial = trial
         self._loaded: set[str] = set()
         self._loading: list[str] = []
 
@@ -49,7 +52,11 @@ class Loader:
         self._loading.append(module.name)
         try:
             imported = self._imported(module)
-            self._machine.load(module.name, _header(module, imported), module.evaluated.text, _footer(module))
+            header, footer = _header(module, imported), _footer(module)
+            if self._trial is not None:
+                header += _test_header(module)
+                footer = _test_footer(module, self._trial)
+            self._machine.load(module.name, header, module.evaluated.text, footer)
         except starlark.StarlarkError as error:
             raise self._failure(error) from None
         finally:
@@ -117,5 +124,20 @@ def _header(module: Module, imported: Mapping[str, str]) -> str:
 
 def _footer(module: Module) -> str:
     """Generated code that gathers a module's globals; `load` could not fetch those that begin with `_`."""
-    table = ", ".join(f"{quote(name)}: {name}" for name in module.names)
-    return f"module__ = P__.module({{{table}}})\n"
+    return f"module__ = P__.module({_globals(module)})\n"
+
+
+def _globals(module: Module) -> str:
+    return "{" + ", ".join(f"{quote(name)}: {name}" for name in module.names) + "}"
+
+
+def _test_header(module: Module) -> str:
+    """Generated code that gives a file of unit tests what it finds predeclared besides."""
+    names = [f"{name} = T__.{name}" for name in sorted(predeclared(module.name))]
+    return "\n".join([f'load({quote(MODULE)}, T__ = "unit_tests__")', *names]) + "\n"
+
+
+def _test_footer(module: Module, trial: Trial) -> str:
+    """The same as the footer, for a module of which functions may be mocked."""
+    mocked = ", ".join(map(quote, trial.functions_of(module.name)))
+    return f"module__ = T__.module({quote(module.name)}, {_globals(module)}, [{mocked}])\n"

@@ -11,6 +11,7 @@ from typing import Any
 import starlark
 
 from pytest_enclave.errors import InterpretationError
+from pytest_enclave.language.unit_tests import MODULE
 from pytest_enclave.source import Location
 
 PRELUDE = "<prelude>"
@@ -37,6 +38,12 @@ class Machine:
             module.add_callable(name, native)
         starlark.eval_with(self._options, module, _prelude(), self._globals)
         self._frozen[PRELUDE] = module.freeze()
+
+    def load_unit_tests(self) -> None:
+        """Have what files of unit tests are given."""
+        module = starlark.Module()
+        starlark.eval_with(self._options, module, _unit_tests(), self._globals, self._loader)
+        self._frozen[MODULE] = module.freeze()
 
     def load(self, name: str, header: str, code: str, footer: str) -> None:
         """Evaluate a file between two generated texts, and keep it, frozen, under its name."""
@@ -65,8 +72,17 @@ class Machine:
 
 @cache
 def _prelude() -> starlark.AstModule:
-    text = files("pytest_enclave.language").joinpath("prelude.star").read_text("utf-8")
-    return starlark.parse(PRELUDE, text, _dialect())
+    return _ours(PRELUDE, "prelude.star")
+
+
+@cache
+def _unit_tests() -> starlark.AstModule:
+    return _ours(MODULE, "unit_tests.star")
+
+
+def _ours(name: str, file: str) -> starlark.AstModule:
+    text = files("pytest_enclave.language").joinpath(file).read_text("utf-8")
+    return starlark.parse(name, text, _dialect())
 
 
 @cache

@@ -13,7 +13,7 @@ from pytest_enclave.language.desugar import TIMED_OPERATORS, desugar
 from pytest_enclave.language.edits import Edited
 from pytest_enclave.language.normalise import normalise
 from pytest_enclave.language.rules import refuse
-from pytest_enclave.language.syntax import parse
+from pytest_enclave.language.syntax import parse, statements
 from pytest_enclave.language.tree import Tree
 from pytest_enclave.source import Location
 
@@ -113,7 +113,8 @@ class Module:
     def function(self, name: str) -> ast.FunctionDef | None:
         """The definition of a top-level function, if it is there."""
         return next(
-            (node for node in self._tree().root.body if isinstance(node, ast.FunctionDef) and node.name == name), None
+            (node for node in statements(self.normalised) if isinstance(node, ast.FunctionDef) and node.name == name),
+            None,
         )
 
     def definition_place(self, name: str) -> Location:

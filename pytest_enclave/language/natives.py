@@ -6,7 +6,7 @@ aside here, and raised again in its own shape once the evaluation has ended (Key
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from pytest_enclave.errors import InterpretationError, ScriptFailed
@@ -52,8 +52,8 @@ class Natives:
         self._read = read
         self._confined = confined
 
-    def table(self) -> dict[str, Callable[..., Any]]:
-        """The natives by the names the prelude knows, each keeping aside what it raises."""
+    def table(self, further: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
+        """These natives and further ones, by the names the prelude knows, each keeping aside what it raises."""
         recorder = self._recorder
         natives: dict[str, Callable[..., Any]] = {
             "types": lambda: {kind: [field.name for field in t.fields] for kind, t in CONFIG_TYPES.items()},
@@ -83,6 +83,7 @@ class Natives:
             "time": time_module.call,
             "time_units": lambda: dict(time_module.units()),
             "care": self._care,
+            **further,
         }
         return {f"native_{name}": self._keeping(native) for name, native in natives.items()}
 

@@ -6,18 +6,23 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from pytest_enclave.errors import InterpretationError, PackageError, Problem
 from pytest_enclave.language import wire
 from pytest_enclave.language.diagnostics import caller
 from pytest_enclave.language.module import Module
+from pytest_enclave.package.context import read_context
 from pytest_enclave.package.digest import digest_of
 from pytest_enclave.package.files import FileState
+from pytest_enclave.package.locators import is_url
 from pytest_enclave.package.package import Found
 from pytest_enclave.plan.canonical import call_text, identity_text
 from pytest_enclave.plan.config_types import CONFIG_TYPES, ConfigType, construct
+from pytest_enclave.plan.draft import Draft, Drafted
 from pytest_enclave.plan.futures import producer_of_call
-from pytest_enclave.plan.images import DOCKER_ARCHIVE, OCI_LAYOUT, Archive
+from pytest_enclave.plan.image_sources import BUILD_FILE, CONTEXT
+from pytest_enclave.plan.images import DOCKER_ARCHIVE, HOST_ROOT, OCI_LAYOUT, Archive
 from pytest_enclave.plan.instruction import Instruction, Signature, SourceFile
 from pytest_enclave.plan.parameters import Binder, BindingError, Parameter
 from pytest_enclave.plan.values import Struct, Value
@@ -26,6 +31,10 @@ from pytest_enclave.source import Location
 Find = Callable[[str, str], Found]
 """What a locator, written in the file of that name, stands for. Raises PackageError."""
 
+IsFetched = Callable[[str], bool]
+"""Whether the file of that name came through git."""
+
+_MACHINE = f'"{HOST_ROOT}"'
 _ARCHIVE, _LAYOUT = f'"{DOCKER_ARCHIVE}:', f'"{OCI_LAYOUT}:'
 """What a crossing text has that names an image archive, which is relative to the file that it is written in."""
 
@@ -33,8 +42,13 @@ PLACE_MATTERS = -1
 """In place of a handle: the value cannot be had without knowing where it is constructed."""
 
 
-_TASKS = ("run_sh", "run_python")
-"""Instructions whose first argument was the command once, and is the name now."""
+_OLDER_TASKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "run_sh": ("run", "image", "files", "store", "wait"),
+        "run_python": ("run", "args", "packages", "image", "files", "store", "wait"),
+    }
+)
+"""Instructions whose first argument was the command once, and is the name now: the order of their arguments then."""
 
 _OLDER_CONFIGS = ("add_service", "add_services")
 """Instructions to which a plain struct may be given where a ServiceConfig is meant."""
@@ -46,18 +60,30 @@ class Recorder:
     `decode` reads what crosses the border, typed values by their handles; `encode` writes it.
     """
 
-    def __init__(self, signatures: Sequence[Signature], modules: Mapping[str, Module], find: Find) -> None:
-        self.instructions: list[Instruction] = []
+    def __init__(
+        self,
+        signatures: Sequence[Signature],
+        modules: Mapping[str, Module],
+        find: Find,
+        is_fetched: IsFetched,
+        draft: Draft,
+    ) -> None:
+        self.draft = draft
+        self.instructions = draft.instructions
         self.warnings: list[Problem] = []
         self.files: dict[str, FileState] = {}
         self._typed: list[Struct] = []
         self.decode = wire.Decoder(self._typed)
         self.encode = wire.Encoder(self.handle_of)
         self._signatures = {name: kind for kind in signatures for name in (kind.name, *kind.aliases)}
+        self._drafted: dict[str, Drafted] = {
+            name: kind for name, kind in self._signatures.items() if isinstance(kind, Drafted)
+        }
         self._binders = {name: Binder(kind.name, kind.parameters) for name, kind in self._signatures.items()}
         self._constructors = {kind: Binder(kind, declared.fields) for kind, declared in CONFIG_TYPES.items()}
         self._modules = modules
         self._find = find
+        self._is_fetched = is_fetched
         self._texts: dict[int, str] = {}
         self._handles: dict[str, int] = {}
         self._handles_by_file: dict[tuple[str, str], int] = {}
@@ -77,10 +103,12 @@ class Recorder:
         """
         handle = self._handles.get(crossing)
         if handle is None:
-            if _ARCHIVE in crossing or _LAYOUT in crossing:
+            if _ARCHIVE in crossing or _LAYOUT in crossing or _MACHINE in crossing:
                 return PLACE_MATTERS
             kind, positional, keywords = self.decode(crossing)
             declared = CONFIG_TYPES[kind]
+            if declared.names_context:
+                return PLACE_MATTERS
             try:
                 fields = self._constructors[kind](positional, keywords)
             except BindingError:
@@ -125,8 +153,8 @@ class Recorder:
         if name in _OLDER_CONFIGS:
             positional = [self._modern(value, place) for value in positional]
             keywords = {key: self._modern(value, place) for key, value in keywords.items()}
-        elif name in _TASKS and len(positional) == 1 and not {"run", "name"} & keywords.keys():
-            keywords = {**keywords, "run": positional[0]}
+        elif name in _OLDER_TASKS and not {"run", "name"} & keywords.keys() and _is_older(name, positional):
+            keywords = {**keywords, **dict(zip(_OLDER_TASKS[name], positional, strict=False))}
             positional = []
             self._warn_of_form(
                 f"`{name}` with the command as its first argument", f"write `{name}(run = …)`", place, name
@@ -142,7 +170,8 @@ class Recorder:
         producer = producer_of_call(text, self._equal[text])
         self._equal[text] += 1
         instruction = Instruction(kind.name, arguments, place, text, producer, files)
-        result = self.encode(kind.returns(instruction))
+        drafted = self._drafted.get(name)
+        result = self.encode(kind.returns(instruction) if drafted is None else drafted.enter(instruction, self.draft))
         self.instructions.append(instruction)
         return result
 
@@ -224,7 +253,18 @@ class Recorder:
     ) -> None:
         """Name image archives by where they really are: inside the package, or not at all."""
         for parameter in parameters:
-            archive = Archive.of(arguments[parameter.name]) if parameter.image and parameter.name in arguments else None
+            given = arguments.get(parameter.name)
+            if parameter.context and isinstance(given, str):
+                arguments[CONTEXT] = self._context(callee, given, arguments.get("build_file", BUILD_FILE), place)
+            if given == HOST_ROOT and parameter.name == "image" and self._is_fetched(place.file):
+                raise InterpretationError(
+                    f'{callee}: `image` is "{HOST_ROOT}", the files of this machine, which a package that was fetched '
+                    "may not use",
+                    location=place,
+                    remedy="check the package out and name its directory, for a dependency under `replace` in "
+                    "`kurtosis.yml`",
+                )
+            archive = Archive.of(given) if parameter.image and isinstance(given, str) else None
             if archive is not None:
                 try:
                     path = self._find(archive.path, place.file).path
@@ -235,10 +275,19 @@ class Recorder:
                 self.files[str(path)] = FileState.of(path)
                 arguments[parameter.name] = str(replace(archive, path=str(path)))
 
+    def _context(self, callee: str, locator: str, build_file: str, place: Location) -> Value:
+        try:
+            found = self._find(locator, place.file)
+            digest, states = read_context(found.path, build_file, found.name)
+        except PackageError as error:
+            raise InterpretationError(f"{callee}: {error.message}", location=place, remedy=error.remedy) from None
+        self.files.update((str(state.path), state) for state in states)
+        return {"directory": str(found.path), "place": found.name, "digest": digest}
+
     def _read_files(self, kind: Signature, arguments: Mapping[str, Value], place: Location) -> dict[str, SourceFile]:
         files = {}
         for name in kind.locators:
-            if name in arguments:
+            if name in arguments and not is_url(arguments[name]):
                 try:
                     found = self._find(arguments[name], place.file)
                     digest, states = digest_of(found.path, found.name)
@@ -248,6 +297,13 @@ class Recorder:
                 self.files.update((str(state.path), state) for state in states)
                 files[name] = SourceFile(found.path, digest)
         return files
+
+
+def _is_older(task: str, positional: Sequence[Value]) -> bool:
+    """Whether it is the older order: there is the command alone, or what then had the place of another type."""
+    index, kind = (2, dict) if task == "run_sh" else (1, list)
+    older = len(positional) > index and isinstance(positional[index], kind)
+    return len(positional) == 1 or (older and len(positional) <= len(_OLDER_TASKS[task]))
 
 
 def _refuse_other_kind(archive: Archive, path: Path) -> None:

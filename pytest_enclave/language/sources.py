@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pytest_enclave.errors import InterpretationError
+from pytest_enclave.language import unit_tests
 from pytest_enclave.language.kept import KeptModules
 from pytest_enclave.language.module import Module
 from pytest_enclave.language.predeclared import PREDECLARED
@@ -19,7 +20,8 @@ class Sources:
     """Reads files that `finder` finds. `states` are those of all files read, `texts` the Starlark among them by name.
 
     `instructions` are the names of those that old scripts may call without `plan`. `go_on` is called between steps,
-    and raises where no more are wanted. What was made of files before is in `kept`.
+    and raises where no more are wanted. What was made of files before is in `kept`. `with_tests`, files of those
+    find more names predeclared.
     """
 
     def __init__(
@@ -29,6 +31,8 @@ class Sources:
         go_on: Callable[[], None],
         instructions: Sequence[str] = (),
         kept: KeptModules | None = None,
+        *,
+        with_tests: bool = False,
     ) -> None:
         self.package = package
         self.states: dict[str, FileState] = {}
@@ -38,6 +42,7 @@ class Sources:
         self._go_on = go_on
         self._names = instructions
         self._kept = kept
+        self._with_tests = with_tests
         self._older: frozenset[str] = frozenset()
         self._remember(package.manifest)
 
@@ -69,6 +74,10 @@ class Sources:
         """What a locator written in the file `caller` stands for. Raises PackageError."""
         return self._finder.find(locator, caller)
 
+    def is_fetched(self, name: str) -> bool:
+        """Whether the file of that name came through git."""
+        return self._finder.is_fetched(name)
+
     def is_at_hand(self, locator: str, caller: str) -> bool:
         """Whether it can be looked for without a network. Raises PackageError where it is malformed."""
         return self._finder.is_at_hand(locator, caller)
@@ -95,6 +104,8 @@ class Sources:
     def _module(self, name: str, text: str) -> Module:
         self.texts[name] = text
         predeclared = PREDECLARED | self._older
+        if self._with_tests:
+            predeclared |= unit_tests.predeclared(name)
         module = self._kept.find(name, text, predeclared) if self._kept else None
         if module is None:
             module = Module.of(name, text, predeclared, self._go_on)

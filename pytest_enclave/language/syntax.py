@@ -27,9 +27,7 @@ def parse(source: Edited, name: str) -> Tree:
         line = source.text.count("\n", 0, source.text.index("\0")) + 1
         raise InterpretationError("the file contains a NUL character", location=Location(name, line))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            root = ast.parse(source.text)
+        root = _parsed(source)
     except SyntaxError as error:
         raise InterpretationError(f"syntax error: {error.msg}", location=_place(error, source, name)) from None
     except (RecursionError, MemoryError, ValueError):
@@ -38,6 +36,17 @@ def parse(source: Edited, name: str) -> Tree:
     if tree.depth > MAX_DEPTH:
         raise _too_deep(Location(name, getattr(tree.nodes[-1], "lineno", 0)))
     return tree
+
+
+def statements(source: Edited) -> list[ast.stmt]:
+    """The top-level statements of a text that `parse` has accepted: its whole tree takes three times as long."""
+    return _parsed(source).body
+
+
+def _parsed(source: Edited) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(source.text)
 
 
 def _too_deep(place: Location) -> InterpretationError:

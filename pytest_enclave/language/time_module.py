@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import operator
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
@@ -34,6 +35,11 @@ _UNITS = {
     "hour": 3600 * _SECOND,
 }
 _NAMES = {"Length": "time.duration", "Instant": "time.time"}
+
+
+_INSTANT = re.compile("(-?[0-9]+) (.+)")
+_OF_NO_PLACE = ("", "UTC", "Local", "localtime")
+"""Names that stand for UTC: what is local where the tests run is nothing that a plan may depend on."""
 
 
 class TimeError(ValueError):
@@ -71,8 +77,12 @@ def call(crossing: str) -> str:
 
 def _given(value: Any) -> Any:
     if isinstance(value, dict) and INSTANT in value:
-        held = value[INSTANT]
-        return Instant(int(held[0]), held[1]) if value[TYPE] == "time.time" else Length(held)
+        match value[TYPE], value[INSTANT]:
+            case "time.time", str(held) if known := _INSTANT.fullmatch(held):
+                return Instant(int(known[1]), known[2])
+            case "time.duration", int(nanoseconds):
+                return Length(nanoseconds)
+        raise TimeError("a struct has a field with a reserved name: none may begin with a NUL character")
     return wire.Decoder(())(json.dumps(value)) if isinstance(value, (dict, list)) else value
 
 
@@ -199,7 +209,7 @@ def _shown(value: Any) -> object:
         return {
             TYPE: "time.time",
             TEXT: layouts.render("2006-01-02 15:04:05.999999999 -0700 MST", clock),
-            INSTANT: [str(value.nanoseconds), value.place],
+            INSTANT: f"{value.nanoseconds} {value.place}",
             "unix": value.nanoseconds // _SECOND,
             "unix_nano": value.nanoseconds,
             **{
@@ -264,14 +274,22 @@ def _offset(place: str) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _zone(place: str) -> tzinfo:
-    if place in ("", "UTC"):
+    if place in _OF_NO_PLACE:
         return timezone.utc
     if _is_fixed(place):
         return timezone(timedelta(seconds=_offset(place)))
     try:
         return ZoneInfo(place)
     except (LookupError, OSError, ValueError):
-        raise TimeError(f"there is no time zone {to_repr(place)}") from None
+        known = "" if _has_zones() else ": this machine has no time zone data; install the Python package tzdata"
+        raise TimeError(f"there is no time zone {to_repr(place)}{known}") from None
+
+
+def _has_zones() -> bool:
+    try:
+        return bool(ZoneInfo("Europe/London"))
+    except (LookupError, OSError):
+        return False
 
 
 def _zone_name(place: Any) -> str:
@@ -279,7 +297,7 @@ def _zone_name(place: Any) -> str:
     _zone("UTC" if _is_fixed(text) and not text[1:].isdigit() else text)
     if _is_fixed(text):
         raise TimeError(f"there is no time zone {to_repr(text)}")
-    return text or "UTC"
+    return "UTC" if text in _OF_NO_PLACE else text
 
 
 def _text(function: str, value: Any) -> str:

@@ -15,7 +15,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
 
-from pytest_enclave.plan.values import Opaque, Struct, Value, find_opaque
+from pytest_enclave.errors import InterpretationError
+from pytest_enclave.plan.values import Opaque, Struct, Value, find_opaque, written
 
 MARK = "\x00"
 
@@ -39,7 +40,11 @@ class Decoder:
             return found
         match found[MARK]:
             case int(handle):
-                return self._typed[handle]
+                if 0 <= handle < len(self._typed):
+                    return self._typed[handle]
+                raise InterpretationError(
+                    "a struct has a field with a reserved name: none may begin with a NUL character"
+                )
             case "struct":
                 return Struct("struct", found["fields"])
             case "tuple":
@@ -92,7 +97,7 @@ class Encoder:
         if text is None:
             # Kept, the value stays the one of this identity.
             handle = self._handle_of(value)
-            text = f'{{"\\u0000type":"{value.kind}","\\u0000handle":{handle},{self._entries(value.fields)}}}'
+            text = f'{{"\\u0000type":"{value.kind}","\\u0000handle":{handle},{self._entries(written(value))}}}'
             self._written[id(value)] = text
         return text
 

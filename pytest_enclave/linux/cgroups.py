@@ -1,4 +1,4 @@
-"""Limits on memory, processor time and processes, by control groups: version 2, version 1, or both side by side.
+"""Limits on memory and processor time, by control groups: version 2, version 1, or both side by side.
 
 All groups are below one, `pytest-enclave`, as near to this process's own group as they can be made.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PARENT = "pytest-enclave"
 
-CONTROLLERS = ("memory", "cpu", "pids")
+CONTROLLERS = ("memory", "cpu")
 
 PERIOD = 100_000
 LONG_PERIOD = 1_000_000
@@ -28,7 +28,7 @@ ATTEMPTS = 5
 PATIENCE = 2.0
 """Seconds until the processes of a group, killed before, must be gone."""
 
-_WHERE = {"memory": "the memory of", "cpu": "the processor time of", "pids": "the number of processes of"}
+_WHERE = {"memory": "the memory of", "cpu": "the processor time of"}
 
 
 class Cgroup:
@@ -52,16 +52,16 @@ class Cgroup:
         return _counter(f"{directory}/{'memory.events' if self._unified else 'memory.oom_control'}", "oom_kill")
 
     def remove(self) -> None:
-        """Remove the group, once its processes are gone. Raises OSError (EBUSY) if they do not go within seconds."""
-        deadline = time.monotonic() + PATIENCE
+        """Remove the group, if it is there. Raises OSError (EBUSY) as long as it has processes."""
         for directory in dict.fromkeys(self._directories.values()):
-            _remove(directory, deadline)
+            with suppress(FileNotFoundError):
+                os.rmdir(directory)
 
 
 class Cgroups:
     """Where this process can make groups.
 
-    `parents` are the directories by controller, of "memory", "cpu" and "pids" those that there are.
+    `parents` are the directories by controller, of "memory" and "cpu" those that there are.
     """
 
     __slots__ = ("controllers", "parents", "unified")
@@ -73,7 +73,10 @@ class Cgroups:
 
     @classmethod
     def find(cls, mounts: str = "/proc/self/mountinfo", membership: str = "/proc/self/cgroup") -> Cgroups | None:
-        """What there is on this machine for the present user; None if no limits can be set at all."""
+        """What there is on this machine for the present user; None if no limits can be set at all.
+
+        Nothing is changed by looking.
+        """
         mounted = _mounted(mounts)
         own = _own_groups(membership)
         found: dict[str, str] = {}
@@ -89,7 +92,7 @@ class Cgroups:
         root = mounted[""][0]
         directory = _own_directory(mounted[""], own.get("", "/"))
         while directory.startswith(root):
-            controllers = _enable_below(directory)
+            controllers = _can_be_enabled(directory)
             if controllers:
                 parent = f"{directory}/{PARENT}"
                 return cls(dict.fromkeys(controllers, parent), unified=True)
@@ -98,9 +101,7 @@ class Cgroups:
             directory = os.path.dirname(directory)
         return None
 
-    def create(
-        self, name: str, memory_bytes: int | None = None, cpu_millicores: int | None = None, pids: int | None = None
-    ) -> Cgroup:
+    def create(self, name: str, memory_bytes: int | None = None, cpu_millicores: int | None = None) -> Cgroup:
         """Make a group with these limits; None is no limit. `name` may have parts, as in `enclave/service`.
 
         Raises OSError if it exists, or if a limit cannot be set.
@@ -110,8 +111,6 @@ class Cgroups:
             limits["memory"] = _memory_limits(memory_bytes, self.unified)
         if cpu_millicores is not None:
             limits["cpu"] = _cpu_limits(cpu_millicores, self.unified)
-        if pids is not None:
-            limits["pids"] = [("pids.max", str(pids))]
         for controller in limits:
             if controller not in self.controllers:
                 raise OSError(errno.EOPNOTSUPP, f"{_WHERE[controller]} a service cannot be limited here", name)
@@ -128,7 +127,9 @@ class Cgroups:
                 for file, value in settings:
                     _set(f"{directories[controller]}/{file}", value)
         except OSError:
-            group.remove()
+            # What stays goes with all that has the name's beginning.
+            with suppress(OSError):
+                group.remove()
             raise
         return group
 
@@ -147,6 +148,8 @@ class Cgroups:
         for further in reversed(range(ATTEMPTS)):
             directory = parent
             try:
+                if self.unified:
+                    _enable(os.path.dirname(parent), self.controllers)
                 for part in ("", *above):
                     directory = f"{directory}/{part}" if part else directory
                     os.makedirs(directory, exist_ok=True)
@@ -264,12 +267,13 @@ def _parent_in_version_1(directory: str) -> str | None:
     return parent if os.access(parent if os.path.isdir(parent) else directory, os.W_OK) else None
 
 
-def _enable_below(directory: str) -> list[str]:
-    """Switch on the controllers of version 2 for groups in a directory; they are returned.
+def _can_be_enabled(directory: str) -> list[str]:
+    """The controllers of version 2 that groups in a directory can have.
 
     Empty if the directory is not ours, or has processes: then it can have no groups with limits.
     """
     parent = f"{directory}/{PARENT}"
+    settings = f"{directory}/cgroup.subtree_control"
     try:
         available = _read(f"{directory}/cgroup.controllers").split()
         wanted = [controller for controller in CONTROLLERS if controller in available]
@@ -277,10 +281,13 @@ def _enable_below(directory: str) -> list[str]:
         ours = (f"{directory}/cgroup.procs", parent if os.path.isdir(parent) else directory)
         if not wanted or not all(os.access(path, os.W_OK) for path in ours):
             return []
-        _enable(directory, wanted)
+        if set(wanted) <= set(_read(settings).split()):
+            return wanted
+        # The machine's root group, which alone is of no type, may have processes besides.
+        free = not os.path.exists(f"{directory}/cgroup.type") or not _read(f"{directory}/cgroup.procs")
+        return wanted if free and os.access(settings, os.W_OK) else []
     except OSError:
         return []
-    return wanted
 
 
 def _enable(directory: str, controllers: Iterable[str]) -> None:

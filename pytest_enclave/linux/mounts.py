@@ -22,7 +22,6 @@ from pytest_enclave.linux.syscalls import (
     MS_REC,
     MS_RELATIME,
     MS_REMOUNT,
-    call,
     mount,
 )
 
@@ -49,11 +48,6 @@ _LOCKED = (
 )
 """Flags as statvfs tells them, and as mount takes them. A remount may not clear them in a user namespace."""
 
-_MOUNT_SETATTR = 442
-_MOUNT_ATTR_RDONLY = 1
-_AT_RECURSIVE = 0x8000
-_AT_FDCWD = -100
-
 
 def tmpfs(target: str, options: str = "") -> None:
     """Mount an empty tmpfs. `options` are such as `mode=755,size=64m`."""
@@ -61,11 +55,9 @@ def tmpfs(target: str, options: str = "") -> None:
 
 
 def bind(source: str, target: str, read_only: bool = False, recursive: bool = False) -> None:
-    """Show a file or directory at another place; what is mounted below it too if `recursive`."""
+    """Show a file or directory at another place; what is mounted below it too, as it is, if `recursive`."""
     mount(source, target, None, MS_BIND | (MS_REC if recursive else 0))
-    if read_only and recursive:
-        _make_tree_read_only(target)
-    elif read_only:
+    if read_only:
         make_read_only(target)
 
 
@@ -145,11 +137,3 @@ def tmpfs_has_user_xattrs(directory: str) -> bool:
 def _overlay_options(paths: Sequence[str]) -> str:
     *lowers, upper, work = paths
     return f"lowerdir={':'.join(lowers)},upperdir={upper},workdir={work},userxattr"
-
-
-def _make_tree_read_only(target: str) -> None:
-    from ctypes import byref, c_uint64
-
-    attributes = (c_uint64 * 4)(_MOUNT_ATTR_RDONLY, 0, 0, 0)
-    what = f"mount_setattr {target}"
-    call(what, _MOUNT_SETATTR, _AT_FDCWD, os.fsencode(target), _AT_RECURSIVE, byref(attributes), 32)

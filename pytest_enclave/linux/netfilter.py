@@ -29,6 +29,9 @@ FORWARD, POSTROUTING = 2, 4
 NEW = 8
 """The state of a connection of which this is the first packet."""
 
+UNANSWERED = NEW | 1 | 64
+"""The states of a packet that belongs to no connection which was let pass before: also invalid, and not tracked."""
+
 REWRITTEN = 32
 """The status of a connection whose destination was changed: one to a published port."""
 
@@ -218,6 +221,11 @@ def going_to(link: str) -> bytes:
     return _meta(7, link)
 
 
+def not_going_to(link: str) -> bytes:
+    """The packet is to leave by another link; if the name ends in *, by one that does not begin so."""
+    return _meta(7, link, differs=True)
+
+
 def sent_from(ip: str) -> bytes:
     """The packet's source is this IPv4 address."""
     load = _attribute(1, _big(1)) + _attribute(2, _big(1)) + _attribute(3, _big(12)) + _attribute(4, _big(4))
@@ -233,9 +241,9 @@ def connection(*, state: int = 0, status: int = 0) -> bytes:
     return load + masked + _compare(bytes(4), differs=True)
 
 
-def _meta(key: int, link: str) -> bytes:
+def _meta(key: int, link: str, *, differs: bool = False) -> bytes:
     wanted = link[:-1].encode() if link.endswith("*") else link.encode() + b"\0"
-    return _expression("meta", _attribute(1, _big(1)) + _attribute(2, _big(key))) + _compare(wanted)
+    return _expression("meta", _attribute(1, _big(1)) + _attribute(2, _big(key))) + _compare(wanted, differs=differs)
 
 
 def _compare(value: bytes, *, differs: bool = False) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pytest_enclave.errors import PackageError
@@ -31,6 +31,18 @@ def digest_of(path: Path, name: str) -> tuple[str, tuple[FileState, ...]]:
             states.append(FileState.of(entry))
         else:
             _refuse_escaping_link(entry, path, name)
+    return digest.hexdigest(), tuple(states)
+
+
+def digest_of_selected(root: Path, paths: Iterable[str], name: str) -> tuple[str, tuple[FileState, ...]]:
+    """The same of some of the files and directories below `root`, wherever links lead to. Raises PackageError."""
+    digest = hashlib.sha256()
+    states = [FileState.of(root)]
+    for relative in paths:
+        path = root / relative
+        _add(digest, path, relative, name)
+        if not path.is_symlink():
+            states.append(FileState.of(path))
     return digest.hexdigest(), tuple(states)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +10,19 @@ from pathlib import Path
 from pytest_enclave.errors import PackageError, Problem
 from pytest_enclave.package import locators, manifest
 from pytest_enclave.package.files import FileState
-from pytest_enclave.package.git.repositories import Repositories
+from pytest_enclave.package.git.repositories import Checkout, Repositories
 from pytest_enclave.package.locators import Locator
 from pytest_enclave.package.package import Found, Package, Resolver
 from pytest_enclave.package.replacing import LocalPath, replaced
 from pytest_enclave.package.tree import Tree
+
+
+class NeedFetch(Exception):
+    """Something has to be fetched first, in the process that this one was forked from: see `Finder.fetch`."""
+
+    def __init__(self, readings: tuple[Locator, ...]) -> None:
+        super().__init__(readings)
+        self.readings = readings
 
 
 class Finder:
@@ -26,11 +35,14 @@ class Finder:
         self.states: list[FileState] = []
         self.warnings: dict[str, Problem] = {problem.message: problem for problem in package.warnings}
         self.waited = 0.0
+        self._fetches = True
+        self._failed: dict[tuple[Locator, ...], PackageError] = {}
         self._package = package
         self._resolve = resolve
         self._others = others
         self._found: dict[tuple[str, str, bool], Found] = {}
         self._locators: dict[str, Locator] = {}
+        self._others_files: set[str] = set()
         self._manifests: set[tuple[Path, str]] = set()
 
     def find(self, locator: str, caller: str, in_package: bool = False) -> Found:
@@ -44,6 +56,10 @@ class Finder:
             self._found[key] = self._find(locator, caller, in_package)
         return self._found[key]
 
+    def is_fetched(self, name: str) -> bool:
+        """Whether the file of that name came through git: what its author wants is not what the user has written."""
+        return self._package.is_fetched or name in self._others_files
+
     def is_at_hand(self, locator: str, caller: str) -> bool:
         """Whether it can be looked for without a network. Raises PackageError where it is malformed."""
         readings = self._readings(locator, caller)
@@ -53,7 +69,18 @@ class Finder:
         wanted = (substitute or readings)[0]
         if self._below_package(wanted) is not None or self._own_repository(wanted) or self._others is None:
             return True
-        return self._others.is_at_hand(wanted)
+        return self._others.are_at_hand([wanted])
+
+    def fetch_no_more(self) -> None:
+        """Raise NeedFetch from now on: for a fork, which could neither be waited for nor leave no process behind."""
+        self._fetches = False
+        if self._others is not None:
+            self._others.unlock()
+
+    def fetch(self, readings: tuple[Locator, ...]) -> None:
+        """Fetch what a fork needs; where that fails, the next fork will be told why."""
+        with contextlib.suppress(PackageError):
+            self._checkout(readings)
 
     def _find(self, locator: str, caller: str, in_package: bool) -> Found:
         readings = self._readings(locator, caller)
@@ -148,6 +175,8 @@ class Finder:
         if path is not None:
             return self._named(readings[0], path)
         tree, target = self._tree(locator, readings)
+        if self._own_repository(readings[0]) is None:
+            self._others_files.add(str(target))
         path = tree.existing(locator, target.path)
         if in_package:
             self._require_manifest(tree, target.path, locator, target.repository)
@@ -158,14 +187,27 @@ class Finder:
             return Tree(directory, f"the repository `{readings[0].repository}`, in {directory}"), readings[0]
         if self._others is None:
             raise PackageError(f"`{locator}` is in `{readings[0].repository}`, and nothing is fetched here")
-        began = time.monotonic()
-        try:
-            checkout = self._others.checkout(readings)
-        finally:
-            self.waited += time.monotonic() - began
+        checkout = self._checkout(tuple(readings))
         if checkout.warning:
             self.warnings[checkout.warning] = Problem(checkout.warning, severity="warning")
         return checkout.tree, checkout.locator
+
+    def _checkout(self, readings: tuple[Locator, ...]) -> Checkout:
+        if self._others is None:
+            raise PackageError(f"`{readings[0]}` is in `{readings[0].repository}`, and nothing is fetched here")
+        if readings in self._failed:
+            failed = self._failed[readings]
+            raise PackageError(failed.message, location=failed.location, remedy=failed.remedy)
+        if not self._fetches and not self._others.are_at_hand(readings):
+            raise NeedFetch(readings)
+        began = time.monotonic()
+        try:
+            return self._others.checkout(readings)
+        except PackageError as error:
+            self._failed[readings] = error
+            raise
+        finally:
+            self.waited += time.monotonic() - began
 
     def _own_repository(self, locator: Locator) -> Path | None:
         """The directory of the main package's own repository, if that is at hand and this lies in it."""
@@ -188,7 +230,7 @@ class Finder:
             file = tree.directory / folder / manifest.FILE
             if file.is_file():
                 if (tree.directory, folder) not in self._manifests:
-                    self._check_manifest(file, folder, repository)
+                    self._check_manifest(tree, folder, repository)
                     self._manifests.add((tree.directory, folder))
                 return
         raise PackageError(
@@ -196,10 +238,10 @@ class Finder:
             remedy="only `plan.upload_files` takes files from outside of packages",
         )
 
-    def _check_manifest(self, file: Path, folder: str, repository: str | None) -> None:
+    def _check_manifest(self, tree: Tree, folder: str, repository: str | None) -> None:
         place = f"{repository}/{folder}".rstrip("/") if repository else folder
         shown = f"{place}/{manifest.FILE}".lstrip("/")
-        described = manifest.read(file, shown)
+        described = manifest.read(tree.inside(shown, f"{folder}/{manifest.FILE}".lstrip("/")), shown)
         self.states.append(described.state)
         if repository:
             manifest.refuse_other_place(described, place, shown)

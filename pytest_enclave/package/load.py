@@ -11,6 +11,7 @@ from pytest_enclave.errors import PackageError, Problem
 from pytest_enclave.package import locators, manifest
 from pytest_enclave.package.git.repositories import Checkout, Repositories
 from pytest_enclave.package.package import Package, Resolver, Source
+from pytest_enclave.package.tree import Tree
 
 MAIN = "main.star"
 
@@ -26,7 +27,7 @@ def load(
     """
     if isinstance(target, Source):
         return Package(main=target.name, text=_encodable(target).replace("\r\n", "\n").replace("\r", "\n"))
-    if isinstance(target, str) and locators.is_remote(target):
+    if locators.is_remote(target):
         return _remote(target, resolve, others)
     try:
         path = Path(target).resolve(strict=True)
@@ -46,7 +47,7 @@ def _local(path: Path) -> Package:
     root = next((folder for folder in path.parents if (folder / manifest.FILE).is_file()), None)
     if root is None:
         return Package(main=path.name, script=path)
-    return _package(path.relative_to(root).as_posix(), root, manifest.read(root / manifest.FILE))
+    return _package(path.relative_to(root).as_posix(), root, _described(root))
 
 
 def _directory(path: Path) -> Package:
@@ -55,13 +56,17 @@ def _directory(path: Path) -> Package:
             f"{path} is not a package: it has no `{manifest.FILE}`",
             remedy=f"write one with the line `name: github.com/author/{path.name or 'repository'}`",
         )
-    described = manifest.read(path / manifest.FILE)
+    described = _described(path)
     if not (path / MAIN).exists():
         raise PackageError(
             f"package `{described.name}` has no `{MAIN}` in {path}",
             remedy="write one with `def run(plan):`, or name the `.star` file to run",
         )
     return _package(MAIN, path, described)
+
+
+def _described(root: Path) -> manifest.Manifest:
+    return manifest.read(Tree(root, f"the package in {root}").inside(manifest.FILE, manifest.FILE))
 
 
 def _package(main: str, root: Path, described: manifest.Manifest) -> Package:
@@ -101,7 +106,8 @@ def _fetched(target: str, path: Path, checkout: Checkout) -> Package:
     repository = checkout.locator.repository
     place = repository if inner == "." else f"{repository}/{inner}"
     shown = f"{place}/{manifest.FILE}"
-    manifest.refuse_other_place(manifest.read(root / manifest.FILE, shown), place, shown)
+    file = checkout.tree.inside(shown, (root / manifest.FILE).relative_to(top).as_posix())
+    manifest.refuse_other_place(manifest.read(file, shown), place, shown)
     warnings = (Problem(checkout.warning, severity="warning"),) if checkout.warning else ()
     return replace(_local(path), repository=top, is_fetched=True, warnings=warnings)
 

@@ -10,6 +10,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from pytest_enclave.errors import PackageError
 
@@ -54,9 +55,14 @@ class Locator:
         return self.place[len(package) + 1 :] if place.startswith(f"{above}/") else None
 
 
-def is_remote(name: str) -> bool:
-    """Whether this is an absolute locator."""
-    return name.lower().startswith(f"{HOST}/")
+def is_url(name: str) -> bool:
+    """Whether this is no locator, but the address of a file on the web."""
+    return name.lower().startswith(("http://", "https://"))
+
+
+def is_remote(name: object) -> TypeGuard[str]:
+    """Whether this is an absolute locator; a directory of such a name is `./github.com/…`."""
+    return isinstance(name, str) and name.lower().startswith(f"{HOST}/")
 
 
 def refuse_malformed(locator: str) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.values import Struct, Value, to_canonical
 
-_HIDDEN = ("description",)
-"""Fields of typed values that do not belong to their identity."""
+_HIDDEN = ("description", "username", "password")
+"""Fields of typed values that do not belong to their identity: as whom an image is pulled changes nothing about it."""
 
 
 def identity_text(value: Value, known: Mapping[int, str]) -> str:

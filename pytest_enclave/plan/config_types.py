@@ -5,12 +5,16 @@ One table, read by the language room (constructors), by `service.py` and `recipe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from pytest_enclave.plan import checks
 from pytest_enclave.plan.comparison import ASSERTIONS
+from pytest_enclave.plan.image_sources import ANY_IMAGE, BUILD_FILE, wrong_image_spec
 from pytest_enclave.plan.parameters import DESCRIPTION, Parameter, Substitution
+from pytest_enclave.plan.rights import RIGHTS, refused_rights
 from pytest_enclave.plan.values import Struct, Value
 
 RECIPES = ("ExecRecipe", "GetHttpRequestRecipe", "PostHttpRequestRecipe")
@@ -21,6 +25,13 @@ EXTRACT = Parameter("extract", checks.STRING_DICT)
 PORT_ID = Parameter("port_id", checks.NON_EMPTY_STRING, required=True)
 ENDPOINT = Parameter("endpoint", checks.STRING, required=True)
 HEADERS = Parameter("headers", checks.dict_of(checks.HEADER_VALUE, key=checks.HEADER_NAME))
+
+
+STORED_NAME = checks.matching(
+    r"(?!.*\{\{kurtosis:)[^/\x00-\x1f\x7f]{1,255}",
+    "a name of up to 255 characters, known before execution, without `/`",
+)
+"""What a files artifact can be called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,11 @@ class ConfigType:
     fields: tuple[Parameter, ...]
     deprecated: Mapping[str, str]
     check: Callable[[Mapping[str, Value]], Mapping[str, str]]
+
+    @property
+    def names_context(self) -> bool:
+        """Whether a field names the directory that an image is built from."""
+        return any(field.context for field in self.fields)
 
     def default_of(self, name: str) -> Value:
         """What holds for a field that was not given. Raises KeyError where there is no such field."""
@@ -74,7 +90,51 @@ def _one_content(fields: Mapping[str, Value]) -> Mapping[str, str]:
     return {}
 
 
+def _toleration(fields: Mapping[str, Value]) -> Mapping[str, str]:
+    """As Kubernetes has it: only `Exists` does without a key, and it compares with no value."""
+    if fields.get("operator") != "Exists":
+        return {} if fields.get("key") else {"key": 'has to be given, unless `operator` is "Exists"'}
+    return {"value": 'cannot be given where `operator` is "Exists"'} if fields.get("value") else {}
+
+
+def _gpu(fields: Mapping[str, Value]) -> Mapping[str, str]:
+    """Engines are told either how many, or which."""
+    if "count" in fields and "device_ids" in fields:
+        return {"device_ids": "cannot be given together with `count`"}
+    return {}
+
+
+def _parts(url: str) -> bool:
+    """Whether the text can be taken apart as a URL."""
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        return False
+    return re.search(r"[\x00-\x20\x7f]|%(?![0-9A-Fa-f]{2})|^:", url) is None
+
+
 _TEXT = Substitution.TEXT
+_URL = checks.simple("a URL", lambda value: isinstance(value, str) and value != "" and _parts(value))
+_ID = checks.integer(0, 2**32 - 2)
+_WORD = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_DOMAIN = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_LABELS = checks.dict_of(
+    checks.matching(
+        f"({_WORD})?",
+        "the value of a label: up to 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends",
+    ),
+    key=checks.matching(
+        rf"(?=[^/]{{0,253}}(/|$))({_DOMAIN}(\.{_DOMAIN})*/)?{_WORD}",
+        "the name of a label: up to 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends; "
+        "a domain and `/` may stand before",
+    ),
+)
+_DRIVER = checks.simple(
+    'a string, or a dict of strings for "docker" and "kubernetes"',
+    lambda value: (
+        isinstance(value, str) or (checks.STRING_DICT.accepts(value) and value.keys() <= {"docker", "kubernetes"})
+    ),
+)
 _MOUNTED = checks.simple(
     "the name of a files artifact or a Directory",
     lambda value: isinstance(value, str) or (isinstance(value, Struct) and value.kind == "Directory"),
@@ -94,7 +154,7 @@ CONFIG_TYPES: Mapping[str, ConfigType] = {
                 checks.matching(r"[a-zA-Z0-9+.-]*", "a protocol name of letters, digits, `+`, `.` and `-`"),
             ),
             Parameter("wait", checks.optional(checks.duration()), default="2m"),
-            Parameter("url", checks.NON_EMPTY_STRING),
+            Parameter("url", _URL),
         ),
         _type("ExecRecipe", Parameter("command", checks.NON_EMPTY_STRINGS, required=True, substitution=_TEXT), EXTRACT),
         _type("GetHttpRequestRecipe", PORT_ID, ENDPOINT, EXTRACT, HEADERS),
@@ -125,8 +185,31 @@ CONFIG_TYPES: Mapping[str, ConfigType] = {
             check=_one_content,
         ),
         _type(
+            "ImageSpec",
+            Parameter("image", checks.NON_EMPTY_STRING, required=True),
+            Parameter("registry", checks.NON_EMPTY_STRING),
+            Parameter("username", checks.NON_EMPTY_STRING, identity=False),
+            Parameter("password", checks.NON_EMPTY_STRING, identity=False),
+            check=wrong_image_spec,
+        ),
+        _type(
+            "ImageBuildSpec",
+            Parameter("image_name", checks.NON_EMPTY_STRING, required=True),
+            Parameter("build_context_dir", checks.NON_EMPTY_STRING, required=True, context=True),
+            Parameter("build_file", checks.NON_EMPTY_STRING, default=BUILD_FILE),
+            Parameter("target_stage", checks.NON_EMPTY_STRING),
+            Parameter("build_args", checks.STRING_DICT),
+        ),
+        _type(
+            "NixBuildSpec",
+            Parameter("flake_location_dir", checks.NON_EMPTY_STRING, required=True),
+            Parameter("build_context_dir", checks.NON_EMPTY_STRING, required=True),
+            Parameter("image_name", checks.NON_EMPTY_STRING, required=True),
+            Parameter("flake_output", checks.NON_EMPTY_STRING),
+        ),
+        _type(
             "ServiceConfig",
-            Parameter("image", checks.NON_EMPTY_STRING, required=True, image=True),
+            Parameter("image", ANY_IMAGE, required=True, image=True),
             Parameter("ports", checks.dict_of(checks.instance("PortSpec"))),
             Parameter("public_ports", checks.dict_of(checks.instance("PortSpec"))),
             Parameter("files", checks.dict_of(_MOUNTED)),
@@ -143,12 +226,51 @@ CONFIG_TYPES: Mapping[str, ConfigType] = {
             Parameter("max_memory", _MEGABYTES),
             Parameter("min_memory", checks.integer(0, unit="megabytes")),
             Parameter("ready_conditions", checks.instance("ReadyCondition")),
-            Parameter("labels", checks.STRING_DICT),
+            Parameter("labels", _LABELS),
+            Parameter("user", checks.instance("User")),
+            Parameter("tolerations", checks.list_of(checks.instance("Toleration"))),
+            Parameter("node_selectors", checks.STRING_DICT),
+            Parameter("files_to_be_moved", checks.STRING_DICT),
+            Parameter("tini_enabled", checks.BOOL),
+            Parameter("tty_enabled", checks.BOOL, default=False),
+            Parameter("devices", checks.list_of(checks.NON_EMPTY_STRING)),
+            Parameter("publish_udp", checks.BOOL, default=False),
+            Parameter("capabilities", checks.list_of(checks.NON_EMPTY_STRING)),
+            Parameter("gpu", checks.instance("GpuConfig")),
+            *RIGHTS,
             deprecated={"cpu_allocation": "max_cpu", "memory_allocation": "max_memory"},
+            check=refused_rights,
+        ),
+        _type("User", Parameter("uid", _ID, required=True), Parameter("gid", _ID)),
+        _type(
+            "Toleration",
+            Parameter("key", checks.STRING),
+            Parameter("operator", checks.one_of(("Exists", "Equal"))),
+            Parameter("value", checks.STRING),
+            Parameter("effect", checks.one_of(("NoSchedule", "NoExecute", "PreferNoSchedule"))),
+            Parameter("toleration_seconds", checks.integer()),
+            check=_toleration,
+        ),
+        _type(
+            "GpuConfig",
+            Parameter("count", checks.integer(-1)),
+            Parameter("device_ids", checks.list_of(checks.NON_EMPTY_STRING)),
+            Parameter("shm_size", checks.integer(1, unit="megabytes")),
+            Parameter("ulimits", checks.dict_of(checks.integer(-1))),
+            Parameter("driver", _DRIVER),
+            check=_gpu,
+        ),
+        _type("StoreSpec", Parameter("src", checks.NON_EMPTY_STRING, required=True), Parameter("name", STORED_NAME)),
+        _type(
+            "Service",
+            Parameter("name", checks.NON_EMPTY_STRING, required=True),
+            Parameter("hostname", checks.NON_EMPTY_STRING, required=True),
+            Parameter("ip_address", checks.NON_EMPTY_STRING, required=True),
+            Parameter("ports", checks.dict_of(checks.instance("PortSpec")), required=True),
         ),
     )
 }
-"""Every type a package can construct, by name. `Service` is made by `add_service` only."""
+"""Every type a package can construct, by name."""
 
 
 def construct(name: str, given: Mapping[str, Value]) -> Struct:

@@ -30,6 +30,17 @@ class ImageProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildProgress:
+    """The build of an image is at the `step`-th (from 1) of `steps`, or `done`, after so many seconds."""
+
+    image: str
+    step: int
+    steps: int
+    done: bool = False
+    duration: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class InstructionStarted:
     """The `number`-th (from 1) of `total` instructions begins."""
 
@@ -86,7 +97,8 @@ class Forked:
 
 
 Event: TypeAlias = (
-    "PhaseStarted | ImageProgress | InstructionStarted | Waiting | Printed | StepFinished | Warned | Frozen | Forked"
+    "PhaseStarted | ImageProgress | BuildProgress | InstructionStarted | Waiting | Printed | StepFinished | Warned "
+    "| Frozen | Forked"
 )
 Emit: TypeAlias = Callable[[Event], None]
 

@@ -23,7 +23,7 @@ class Footprint:
     `services` maps each service it makes to the canonical text of its config; `artifacts` are the files artifacts it
     makes; `mounts` maps each service it makes to the artifacts mounted in it; `acts_on` are services that it starts,
     stops or removes; `uses` the services it talks to, `reads` the artifacts it needs itself; `images` what
-    must be there.
+    must be there; `forced` tells that it runs again in each run, in place of the one that was there.
     """
 
     replay: Replay
@@ -34,6 +34,7 @@ class Footprint:
     uses: frozenset[str] = frozenset()
     reads: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()
+    forced: bool = False
 
     @property
     def makes(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ from typing import Protocol
 from pytest_enclave.errors import Problem
 from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.values import Value
-from pytest_enclave.source import Location
+from pytest_enclave.source import Frame, Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,20 @@ class Plan:
 
     `output` is what the main function returned, future references unresolved; `sources` the text of every Starlark
     file that was read, by the name locations use; `warnings` what users should know, such as deprecated fields.
+    `callers` are known of a unit test: the calls that led to the instructions at a place, by that place.
     """
 
     instructions: tuple[Instruction, ...] = ()
     output: Value = None
     sources: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
+    callers: Mapping[Location, tuple[Frame, ...]] = field(default_factory=dict)
+
+    def to_json(self, *, secrets: bool = False) -> str:
+        """The plan as JSON text, in the form that `docs/plan-json.md` describes; secrets masked unless wanted."""
+        from pytest_enclave.report.plan_json import plan_json
+
+        return plan_json(self, secrets=secrets)
 
 
 class Signature(Protocol):

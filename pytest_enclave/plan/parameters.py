@@ -24,7 +24,8 @@ class Parameter:
     """One declared argument; a parameter that is not required and not given is absent, its `default` is what holds.
 
     `identity` is False for what may differ between equivalent instructions, such as a description (design §4.1).
-    `image` is True for the name of an image, which may be that of a file of the package.
+    `image` is True for the name of an image, which may be that of a file of the package; `context` for the directory
+    that an image is built from, whose content belongs to the value.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Parameter:
     substitution: Substitution = Substitution.NONE
     identity: bool = True
     image: bool = False
+    context: bool = False
 
 
 DESCRIPTION = Parameter("description", NON_EMPTY_STRING, identity=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pytest_enclave.golang.duration import parse
 from pytest_enclave.plan.config_types import CONFIG_TYPES
+from pytest_enclave.plan.image_sources import ImageSource, image_name, image_source
 from pytest_enclave.plan.recipes import ReadyCondition
 from pytest_enclave.plan.values import Struct, Value
 
@@ -66,14 +67,54 @@ class PortSpec:
         )
 
 
+def scheduling(fields: Mapping[str, Value]) -> tuple[str, ...]:
+    """Those of the fields that say where in a Kubernetes cluster something runs."""
+    return tuple(name for name in ("tolerations", "node_selectors") if fields.get(name))
+
+
+def _user(user: Struct | None) -> str:
+    return "" if user is None else ":".join(str(user.fields[name]) for name in ("uid", "gid") if name in user.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """The graphics processors that a service is given: so many (-1: all), or those with these ids.
+
+    Shared memory in megabytes, None for the engine's own; `limits` as `ulimit` has them; the driver's name, or nothing.
+    """
+
+    count: int | None
+    ids: tuple[str, ...]
+    shared_memory: int | None
+    limits: Mapping[str, int]
+    driver: str
+
+    @classmethod
+    def of(cls, struct: Struct) -> Gpu:
+        """The view of a `GpuConfig` value."""
+        driver = struct.get("driver", "")
+        return cls(
+            count=struct.get("count"),
+            ids=tuple(struct.get("device_ids", ())),
+            shared_memory=struct.get("shm_size"),
+            limits=struct.get("ulimits", {}),
+            driver=driver if isinstance(driver, str) else driver.get("docker", ""),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
     """What a service is made of. CPU in millicores, memory in megabytes; None: unlimited, or the image's own.
 
-    `files` maps a mount path to the artifacts in it, `directories` to the key of a persistent directory.
+    `image` is what engines call it, `image_source` what else is needed to have it, None where the name is enough.
+    `files` maps a mount path to the artifacts in it, `directories` to the key of a persistent directory. `user` is
+    empty, `uid` or `uid:gid`. `init` is for a first process that is not the service's own, `terminal` for a terminal
+    that it writes to. `moved` maps the path of a mounted file to the one that it is to have. `scheduling` names the
+    fields that are set of those that only Kubernetes knows.
     """
 
     image: str
+    image_source: ImageSource | None
     ports: Mapping[str, PortSpec]
     public_ports: Mapping[str, PortSpec]
     files: Mapping[str, tuple[str, ...]]
@@ -88,6 +129,14 @@ class ServiceConfig:
     min_memory: int
     ready_conditions: ReadyCondition | None
     labels: Mapping[str, str]
+    user: str
+    devices: tuple[str, ...]
+    capabilities: tuple[str, ...]
+    gpu: Gpu | None
+    init: bool
+    terminal: bool
+    moved: Mapping[str, str]
+    scheduling: tuple[str, ...]
 
     @classmethod
     def of(cls, struct: Struct) -> ServiceConfig:
@@ -95,7 +144,8 @@ class ServiceConfig:
         ready = struct.get("ready_conditions")
         files = struct.get("files", {})
         return cls(
-            image=struct.fields["image"],
+            image=image_name(struct.fields["image"]),
+            image_source=image_source(struct.fields["image"]),
             ports={name: PortSpec.of(port) for name, port in struct.get("ports", {}).items()},
             public_ports={name: PortSpec.of(port) for name, port in struct.get("public_ports", {}).items()},
             files={path: names for path, mounted in files.items() if (names := artifacts_of(mounted))},
@@ -112,4 +162,12 @@ class ServiceConfig:
             min_memory=struct.get("min_memory", 0),
             ready_conditions=None if ready is None else ReadyCondition.of(ready),
             labels=struct.get("labels", {}),
+            user=_user(struct.get("user")),
+            devices=tuple(struct.get("devices", ())),
+            capabilities=tuple(struct.get("capabilities", ())),
+            gpu=None if struct.get("gpu") is None else Gpu.of(struct.get("gpu")),
+            init=struct.get("tini_enabled", False),
+            terminal=struct.get("tty_enabled", False),
+            moved=struct.get("files_to_be_moved", {}),
+            scheduling=scheduling(struct.fields),
         )

@@ -38,6 +38,17 @@ class Opaque:
     text: str
 
 
+ADDED = "."
+"""What the names of fields begin with that interpretation added to a typed value: they are not shown."""
+
+
+def written(value: Struct) -> Mapping[str, Value]:
+    """The fields that the package itself gave."""
+    if value.kind == "struct":
+        return value.fields
+    return {name: item for name, item in value.fields.items() if name[0] != ADDED}
+
+
 def find_opaque(value: Value, path: str = "") -> Iterator[tuple[str, Opaque]]:
     """Every opaque value inside a value, each with the path to it (`[2]`, `["a"]`, `.field`)."""
     if isinstance(value, Opaque):
@@ -74,7 +85,7 @@ def type_name(value: Value) -> str:
 
 def with_article(noun: str) -> str:
     """The noun with its indefinite article."""
-    return f"{'an' if noun[:1] in tuple('aeiouAEIOU') else 'a'} {noun}"
+    return f"{'an' if noun[:1] in tuple('aeioAEIO') else 'a'} {noun}"
 
 
 SHOWN = 200
@@ -125,7 +136,7 @@ def to_repr(value: Value) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{to_repr(key)}: {to_repr(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Struct):
-        names = sorted(value.fields) if value.kind == "struct" else value.fields
+        names = sorted(value.fields) if value.kind == "struct" else [*written(value)]
         return f"{value.kind}(" + ", ".join(f"{name} = {to_repr(value.fields[name])}" for name in names) + ")"
     return _children(value, to_repr)
 
@@ -159,7 +170,7 @@ def to_canonical(value: Value, hidden: Collection[str] = (), known: Mapping[int,
         if id(value) in known:
             return known[id(value)]
         fields = value.fields
-        names = sorted(fields) if value.kind == "struct" else [name for name in fields if name not in hidden]
+        names = sorted(fields) if value.kind == "struct" else [n for n in fields if n not in hidden and n[0] != ADDED]
         shown = [f"{name}={to_canonical(fields[name], hidden, known)}" for name in names]
         return f"{value.kind}({', '.join(shown)})"
     if isinstance(value, tuple):

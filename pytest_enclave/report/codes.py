@@ -16,6 +16,7 @@ CODES: Mapping[type[errors.EnclaveError], str] = MappingProxyType(
         errors.PackageError: "E100",
         errors.InterpretationError: "E101",
         errors.ScriptFailed: "E102",
+        errors.ExpectationFailed: "E103",
         errors.ValidationError: "E201",
         errors.ExecutionError: "E300",
         errors.VerifyFailed: "E301",

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pytest_enclave.errors import InterpretationError, PackageError
-from pytest_enclave.report.facts import note_lines
+from pytest_enclave.errors import ExpectationFailed, InterpretationError, PackageError
+from pytest_enclave.plan.values import Value
+from pytest_enclave.report.differences import first_difference
+from pytest_enclave.report.facts import fact_lines, note_lines
 from pytest_enclave.report.fitting import Block
 from pytest_enclave.report.look import Look
 from pytest_enclave.report.problem_table import problem_table
 from pytest_enclave.report.source_excerpt import excerpt_at, gutter_of, place, source_line
 from pytest_enclave.report.story import Story
 from pytest_enclave.report.text import plural
+from pytest_enclave.report.value_lines import comparison_facts, with_kind
 from pytest_enclave.source import Frame
 
 MOST_FRAMES = 6
@@ -29,6 +32,8 @@ def interpretation_story(error: InterpretationError, look: Look) -> Story:
     excerpt = excerpt_at(error.sources, error.location, context=True)
     look = replace(look, gutter=gutter_of(excerpt))
     blocks = []
+    if isinstance(error, ExpectationFailed) and error.comparison is not None:
+        blocks.append(Block(tuple(fact_lines(_compared(*error.comparison, look), look))))
     if len(error.problems) > 1:
         blocks.append(problem_table(error.problems, look))
     if frames := _callers(error):
@@ -36,6 +41,17 @@ def interpretation_story(error: InterpretationError, look: Look) -> Story:
     blocks.append(Block(tuple(note_lines("phase: interpretation; nothing was started", look))))
     remedy = error.remedy or (error.problems[0].remedy if len(error.problems) == 1 else "")
     return Story(error.message, error.location, excerpt, tuple(blocks), remedy)
+
+
+def _compared(value: Value, sign: str, target: Value, look: Look) -> list[tuple[str, str]]:
+    """Both values, and of large ones that ought to be equal the place where they begin to differ."""
+    facts = comparison_facts(value, sign, target, look)
+    found = first_difference(value, target) if sign == "==" else None
+    if found is not None:
+        path, here, there = found
+        room = look.room(look.gutter + 30 + len(path)) // 2
+        facts.append(("difference", f"at {path}: {with_kind(here, look, room)}, not {with_kind(there, look, room)}"))
+    return facts
 
 
 def _callers(error: InterpretationError) -> list[Frame]:

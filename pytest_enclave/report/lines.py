@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pytest_enclave.plan.events import (
+    BuildProgress,
     Event,
     Forked,
     Frozen,
@@ -16,7 +17,7 @@ from pytest_enclave.plan.events import (
 from pytest_enclave.plan.record import Outcome
 from pytest_enclave.report.amounts import duration, size
 from pytest_enclave.report.masking import Secrets
-from pytest_enclave.report.short_call import short_call
+from pytest_enclave.report.short_call import told
 from pytest_enclave.report.text import cut, printable
 
 INDENT = "  "
@@ -58,6 +59,8 @@ class InstructionLog:
                 self._add(INDENT + self._warning(event))
             case ImageProgress(done=True, total=total) if total:
                 self._add(self._one_line(f"{INDENT}pulled {event.image} ({size(total)})"))
+            case BuildProgress(done=True):
+                self._add(self._one_line(f"{INDENT}built {event.image} in {duration(event.duration)}"))
             case Frozen():
                 self._tell_reused()
                 self._add(f"{INDENT}{event.enclave} frozen in {duration(event.duration)}, for forks to begin from")
@@ -82,7 +85,7 @@ class InstructionLog:
         self._add(self._one_line(f"{self._start(event)} … {verb} {duration(step.duration)}{why}{message}"))
 
     def _start(self, event: StepFinished) -> str:
-        call = short_call(event.step.instruction, max(self._width // 2, 24), self._secrets)
+        call = told(event.step.instruction, max(self._width // 2, 24), self._secrets)
         return f"{INDENT}{event.number:>{len(str(event.total))}}/{event.total} {call}"
 
     def _tell_reused(self) -> None:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from pytest_enclave.plan.events import (
+    BuildProgress,
     Event,
     ImageProgress,
     InstructionStarted,
@@ -22,7 +23,7 @@ from pytest_enclave.plan.events import (
 )
 from pytest_enclave.report.amounts import duration, size
 from pytest_enclave.report.masking import Secrets
-from pytest_enclave.report.short_call import short_call
+from pytest_enclave.report.short_call import told
 from pytest_enclave.report.text import plural, printable
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class LiveLine:
         self._patience = patience
         self._started = 0.0
         self._pulls: dict[str, ImageProgress] = {}
+        self._builds: dict[str, BuildProgress] = {}
         self._phase = ""
         self._doing = ""
         self._waiting = ""
@@ -102,9 +104,13 @@ class LiveLine:
                 self._pulls = {image: pull for image, pull in self._pulls.items() if image != event.image}
             case ImageProgress():
                 self._pulls = {**self._pulls, event.image: event}
+            case BuildProgress(done=True):
+                self._builds = {image: build for image, build in self._builds.items() if image != event.image}
+            case BuildProgress():
+                self._builds = {**self._builds, event.image: event}
             case InstructionStarted():
                 self._secrets |= Secrets.of_instructions([event.instruction])
-                self._doing = f"{event.number}/{event.total} {short_call(event.instruction, 60, self._secrets)}"
+                self._doing = f"{event.number}/{event.total} {told(event.instruction, 60, self._secrets)}"
                 self._waiting = ""
             case Waiting():
                 self._waiting = event.what
@@ -115,7 +121,8 @@ class LiveLine:
 
     def text(self) -> str:
         """The line as it is now."""
-        parts = [self._doing or self._phase, self._pulled(), f"waiting for {self._waiting}" if self._waiting else ""]
+        waiting = f"waiting for {self._waiting}" if self._waiting else ""
+        parts = [self._doing or self._phase, self._pulled(), self._built(), waiting]
         told = " · ".join(part for part in parts if part)
         shown = " ".join(printable(self._secrets.mask(told)).split())
         return f"enclave {duration(self._clock() - self._started)}  {shown}".rstrip()
@@ -129,6 +136,13 @@ class LiveLine:
         if not all(pull.total for pull in pulls):
             return f"pulling {what}" + (f", {size(current)} so far" if current else "")
         return f"pulling {what}, {size(current)} of {size(total)}"
+
+    def _built(self) -> str:
+        builds = list(self._builds.values())
+        if len(builds) == 1:
+            build = builds[0]
+            return f"building {build.image}" + (f", step {build.step} of {build.steps}" if build.steps else "")
+        return f"building {plural(len(builds), 'image')}" if builds else ""
 
     # The line stands below the cursor, which may be in the middle of a line of pytest's: two rows are made sure of (one
     # for the line, one that rich steps onto when it ends), so that nothing scrolls and the cursor can be put back.

@@ -1,8 +1,9 @@
 """Secrets are never shown.
 
-What is a secret: the value of an environment variable (`env_vars` of a `ServiceConfig`, of `run_sh` and the like) whose
-name has a word ending in KEY, TOKEN, PASSWORD, PASSWD, PASSPHRASE, SECRET or CREDENTIAL, or the same in the plural:
-`API_KEY`, `PGPASSWORD`, `accessToken`; KEY must be the whole word, so `KEYBOARD` and `MONKEY` are none.
+What is a secret: the value of an environment variable (`env_vars` of a `ServiceConfig`, of `run_sh` and the like, and
+`build_args`) whose name has a word ending in KEY, TOKEN, PASSWORD, PASSWD, PASSPHRASE, SECRET or CREDENTIAL, or the
+same in the plural: `API_KEY`, `PGPASSWORD`, `accessToken`; KEY must be the whole word, so `KEYBOARD` and `MONKEY` are
+none. And the `password` of an `ImageSpec`, and that in a URL of `upload_files`.
 
 How it is masked: from 8 characters on wherever it occurs, shorter ones (from 4) only as whole words, so that a password
 `pass` does not garble `password`. Its forms inside string literals, JSON and URLs are masked too.
@@ -32,6 +33,8 @@ ANYWHERE = 8
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _TELLING = re.compile(r"(?:API)?KEYS?|\w*(?:TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIAL)S?", re.IGNORECASE)
 _ENTRY = re.compile(r"""["']([A-Z][A-Z0-9_]*)["']\s*:\s*["']([^"'\n]+)["']""")
+_PASSWORD_IN_URL = re.compile(r"https?://[^/@:]*:([^/@]+)@", re.IGNORECASE)
+_PASSWORD = re.compile(r"""\bpassword\s*=\s*["']([^"'\n]+)["']""")
 _IMAGE = re.compile(r"""\bimage\s*=\s*["']([^"'\n]+)["']""")
 _ORDINARY = frozenset({"true", "false", "none", "null", "auto", "default", "enabled", "disabled", "required"})
 
@@ -71,10 +74,14 @@ class Secrets:
 
     @classmethod
     def of_sources(cls, sources: Mapping[str, str]) -> Secrets:
-        """Secrets in source text, for a package that yields no plan: `"DB_PASSWORD": "…"`, names in capitals only."""
+        """Secrets in source text, for a package that yields no plan: `"DB_PASSWORD": "…"`, names in capitals only.
+
+        And `password = "…"`.
+        """
         shown = {part for text in sources.values() for match in _IMAGE.finditer(text) for part in _parts(match[1])}
         pairs = (match for text in sources.values() for match in _ENTRY.finditer(text))
         found = {match[2] for match in pairs if is_secret_name(match[1])}
+        found |= {match[1] for text in sources.values() for match in _PASSWORD.finditer(text)}
         return cls(frozenset(text for text in found if _worth_masking(text) and text not in shown))
 
     def __or__(self, other: Secrets) -> Secrets:
@@ -101,9 +108,13 @@ def _worth_masking(text: str) -> bool:
 
 
 def _secret_values(value: Value) -> Iterator[str]:
-    """Values of secret variables, in any `env_vars` at any depth."""
+    """Passwords for registries and in URLs, and values of secret variables, at any depth."""
     for name, item in _named_items(value):
-        if name == "env_vars" and isinstance(item, Mapping):
+        if isinstance(item, Struct) and item.kind == "ImageSpec" and isinstance(item.get("password"), str):
+            yield item.fields["password"]
+        if name == "src" and isinstance(item, str):
+            yield from _PASSWORD_IN_URL.findall(item)
+        if name in ("env_vars", "build_args") and isinstance(item, Mapping):
             for key, text in item.items():
                 if is_secret_name(str(key)):
                     yield text if isinstance(text, str) else written(text)
@@ -115,7 +126,7 @@ def _shown_names(value: Value) -> Iterator[str]:
     for name, item in _named_items(value):
         if name in ("name", "service_name") and isinstance(item, str):
             yield item
-        elif name == "image" and isinstance(item, str):
+        elif name in ("image", "image_name") and isinstance(item, str):
             yield from _parts(item)
         elif name == "configs" and isinstance(item, Mapping):
             yield from item

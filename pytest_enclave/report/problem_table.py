@@ -13,6 +13,9 @@ from pytest_enclave.report.text import Line, Segment, cells, cut, line
 WIDEST_SUBJECT = 32
 NARROWEST_MESSAGE = 36
 
+MOST_OUTPUT = 6
+"""Lines of a program's output that are shown of each problem."""
+
 
 def in_order(problems: Sequence[Problem]) -> list[Problem]:
     """Files in the order of their first problem, lines ascending; what has no place comes last."""
@@ -39,6 +42,7 @@ def problem_table(problems: Sequence[Problem], look: Look) -> Block:
             Segment(_padded(about, subject_width)),
         )
         rows += _row(start, _told(problem, look), look)
+        rows += _output(problem, look)
     return Block(tuple(rows), (), "first", "line", 0, " ")
 
 
@@ -54,6 +58,13 @@ def _row(start: Line, told: str, look: Look) -> list[Line]:
         return [line(*start, first), *(line(" " * indent, more) for more in rest)]
     # Too narrow for a column of its own: the message goes below.
     return [line(*start), *(line(" " * 6, more) for more in look.wrap(told, 6))]
+
+
+def _output(problem: Problem, look: Look) -> list[Line]:
+    """The last lines that a program wrote, below what came of it."""
+    texts = look.lines(problem.output.strip("\n")) if problem.output.strip() else []
+    kept = texts if look.verbose else texts[-MOST_OUTPUT:]
+    return [line(" " * 6, Segment(look.fit(text.rstrip(), 6), "dim")) for text in kept]
 
 
 def _padded(text: str, width: int) -> str:

@@ -30,6 +30,15 @@ def short_call(call: Instruction, width: int = 80, secrets: Secrets | None = Non
     return call.name + "(" + cut(inside, max(width - len(call.name) - 2, 1)) + ")"
 
 
+def told(call: Instruction, width: int = 80, secrets: Secrets | None = None) -> str:
+    """What is told of an instruction while it runs: its description, or else the call."""
+    description = call.get("description")
+    if not isinstance(description, str):
+        return short_call(call, width, secrets)
+    masked = description if secrets is None else secrets.mask(description)
+    return cut(" ".join(printable(readable(masked)).split()), width)
+
+
 def readable(text: str) -> str:
     """The text with future references as `‹field›`."""
     for future in find(text):
@@ -91,6 +100,7 @@ _TOLD: Mapping[str, Callable[[Instruction], str]] = MappingProxyType(
         "upload_files": _named("src", "name"),
         "store_service_files": _named("service_name", "src", "name"),
         "run_sh": _command,
+        "set_service": _named("name"),
         "run_python": _named("run"),
     }
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pytest_enclave.errors import Problem, ValidationError
-from pytest_enclave.report.facts import note_lines
+from pytest_enclave.report.facts import note_lines, output_block
 from pytest_enclave.report.fitting import Block
 from pytest_enclave.report.look import Look
 from pytest_enclave.report.problem_table import problem_table
@@ -27,6 +27,6 @@ def _single(error: ValidationError, problem: Problem, of: str, look: Look) -> St
     excerpt = excerpt_at(error.sources, problem.location)
     about = f"{problem.subject}: " if problem.subject and excerpt is None else ""
     note = note_lines(f"1 problem in the plan{of}", replace(look, gutter=gutter_of(excerpt)))
-    return Story(
-        f"{about}{problem.message}", problem.location, excerpt, (Block(tuple(note)),), problem.remedy or error.remedy
-    )
+    output = output_block("what it wrote last", problem.output, replace(look, gutter=gutter_of(excerpt)))
+    blocks = (Block(tuple(note)), output) if output else (Block(tuple(note)),)
+    return Story(f"{about}{problem.message}", problem.location, excerpt, blocks, problem.remedy or error.remedy)

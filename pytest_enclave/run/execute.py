@@ -13,6 +13,7 @@ from pytest_enclave.plan.canonical import call_text
 from pytest_enclave.plan.events import Emit, InstructionStarted, StepFinished
 from pytest_enclave.plan.facts import Facts
 from pytest_enclave.plan.futures import UnknownFuture, find, look_up
+from pytest_enclave.plan.image_sources import image_name
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.record import Origin, Outcome, Record, Step
 from pytest_enclave.plan.service import ServiceConfig
@@ -120,11 +121,12 @@ class Execution:
             parallelism=self.limits.parallelism,
             deadline=self.limits.deadline,
             keep=keep,
+            values=self.values,
         )
 
     def _unchanged(self, candidate: Candidate, resolved: Instruction, slot: Slot | None) -> frozenset[str]:
         """Services of a batch that are already as it leaves them, so that only the others are replaced."""
-        if slot is None or slot.record.stale or len(candidate.footprint.services) < 2:
+        if slot is None or slot.record.stale or candidate.footprint.forced or len(candidate.footprint.services) < 2:
             return frozenset()
         wanted = self.types[resolved.name].footprint(resolved)
         before = slot.record
@@ -133,7 +135,7 @@ class Execution:
 
         def same(name: str) -> bool:
             config = before.services.get(name)
-            reference = config.fields["image"] if config is not None else ""
+            reference = image_name(config.fields["image"]) if config is not None else ""
             return (
                 name not in acted_on
                 and before.footprint.services.get(name) == candidate.footprint.services[name]

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeAlias
 
 from pytest_enclave.errors import PackageError
@@ -23,10 +24,13 @@ from pytest_enclave.package.load import load
 from pytest_enclave.package.locators import is_remote
 from pytest_enclave.package.package import Resolver, Source
 from pytest_enclave.plan.instruction import Plan
-from pytest_enclave.plan.values import Value
+from pytest_enclave.plan.values import Struct, Value
 
 PackageLike: TypeAlias = "str | Path | Source"
 """A package: the path of a directory or a `.star` file, a locator, or `Source("…")` with the text itself."""
+
+NOTHING_FOUND: Mapping[str, Struct] = MappingProxyType({})
+"""The services of an enclave in which nothing has run."""
 
 LONGEST_SHOWN = 80
 """Characters that an error message shows of a path that cannot be one."""
@@ -34,7 +38,7 @@ LONGEST_SHOWN = 80
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be run: a package, the arguments, and the name of the main function.
+    """What is to be run: a package, the arguments, and the name of the main function, which may be a unit test.
 
     Which package it is, is found out once: every further test asks for its key several times.
     """
@@ -42,6 +46,7 @@ class Request:
     package: PackageLike
     arguments: Mapping[str, Value]
     main: str = "run"
+    unit_test: bool = False
 
     @classmethod
     def of(cls, package: PackageLike, args: Mapping[str, Value] | str | None = None, main: str = "run") -> Request:
@@ -65,7 +70,7 @@ class Request:
 
         Raises PackageError where there cannot be anything.
         """
-        if isinstance(self.package, Source) or _is_remote(self.package):
+        if isinstance(self.package, Source) or is_remote(self.package):
             return None
         return _resolved(self.package)
 
@@ -73,11 +78,8 @@ class Request:
     def key(self) -> str:
         """Equal for requests that ask for the same."""
         package = str(self.path) if self.path else self.package
-        return f"{package!r} {self.main} {json.dumps(self.arguments, sort_keys=True, default=repr)}"
-
-
-def _is_remote(package: PackageLike) -> bool:
-    return isinstance(package, str) and is_remote(package)
+        kind = " as a test" if self.unit_test else ""
+        return f"{package!r} {self.main}{kind} {json.dumps(self.arguments, sort_keys=True, default=repr)}"
 
 
 def _resolved(package: str | Path) -> Path:
@@ -95,7 +97,7 @@ def _resolved(package: str | Path) -> Path:
 
 
 class Interpretations:
-    """Remembers the latest interpretation of each request, as long as none of the files it read has changed."""
+    """Remembers the latest interpretation of each request, as long as nothing that it has read is changed."""
 
     def __init__(
         self,
@@ -115,13 +117,13 @@ class Interpretations:
         self._lock = threading.Lock()
         self._known: dict[str, Interpretation] = {}
 
-    def interpret(self, request: Request, types: Registry) -> Plan:
-        """The plan. Raises PackageError or InterpretationError."""
+    def interpret(self, request: Request, types: Registry, found: Mapping[str, Struct] = NOTHING_FOUND) -> Plan:
+        """The plan, for an enclave that has these services. Raises PackageError or InterpretationError."""
         # The order of a dict's entries can reach the plan, though it does not tell requests apart.
         key = f"{request.key} {request.arguments!r}"
         with self._lock:
             known = self._known.get(key)
-            if known is None or not unchanged(known.files):
+            if known is None or known.seen not in (None, found) or not unchanged(known.files):
                 known = interpret(
                     load(request.package, self._resolve, self._others),
                     tuple(types.values()),
@@ -131,6 +133,8 @@ class Interpretations:
                     resolve=self._resolve,
                     others=self._others,
                     kept=self._kept,
+                    found=found,
+                    unit_test=request.unit_test,
                 )
                 self._known[key] = known
         return known.plan

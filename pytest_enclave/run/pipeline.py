@@ -19,7 +19,7 @@ from pytest_enclave.plan.events import Emit, PhaseStarted, Warned
 from pytest_enclave.plan.futures import UnknownFuture, Values, substitute_deep, substitute_typed
 from pytest_enclave.plan.instruction import Plan
 from pytest_enclave.plan.record import Step
-from pytest_enclave.plan.values import Struct, Value
+from pytest_enclave.plan.values import Struct, Value, written
 from pytest_enclave.run.execute import Execution, Limits
 from pytest_enclave.run.interpretation import Interpretations, Request
 from pytest_enclave.run.observe import observe
@@ -64,7 +64,7 @@ def run(
     plan, steps, mismatch = Plan(), list[Step](), ""
     try:
         emit(PhaseStarted("interpreting"))
-        plan = tools.interpretations.interpret(request, tools.types)
+        plan = tools.interpretations.interpret(request, tools.types, state.services())
         for warning in plan.warnings:
             emit(Warned(warning))
         before_execution(plan)
@@ -85,7 +85,7 @@ def run(
         services = state.configs()
         world = world_before(facts, services, state.artifacts.names())
         judge(validate(candidates, decisions, tools.types, world, state.engine), len(candidates), emit)
-        images, unavailable = require_images(candidates, decisions, state.engine, options.pull, emit)
+        images, unavailable = require_images(candidates, decisions, tools.types, state.engine, options.pull, emit)
         judge(unavailable, len(candidates), emit)
 
         emit(PhaseStarted("executing", len(candidates)))
@@ -113,7 +113,7 @@ def to_plain(value: Value, values: Values) -> Value:
     if isinstance(value, str):
         return substitute_typed(value, values)
     if isinstance(value, Struct):
-        return {name: to_plain(item, values) for name, item in value.fields.items()}
+        return {name: to_plain(item, values) for name, item in written(value).items()}
     if isinstance(value, Mapping):
         return {substitute_deep(key, values): to_plain(item, values) for key, item in value.items()}
     if isinstance(value, Sequence):

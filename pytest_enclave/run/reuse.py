@@ -221,6 +221,8 @@ def decide(candidate: Candidate, slot: Slot | None, resolved: str | None) -> Dec
         return Decision(Action.RUN, "new")
     if slot.record.stale:
         return Decision(again, slot.record.stale)
+    if candidate.footprint.forced:
+        return Decision(again, "it runs again each time")
     if slot.fit is Fit.UPDATE:
         return Decision(again, "it changed" if candidate.instruction.text != slot.record.text else _content(candidate))
     if resolved is not None and resolved != slot.record.resolved:

@@ -26,12 +26,16 @@ class EnclaveState:
     journal: Journal
     artifacts: ArtifactStore
 
-    def configs(self) -> dict[str, ServiceConfig]:
-        """The config of every service that the enclave plan leaves in place, by name."""
+    def services(self) -> dict[str, Struct]:
+        """Every service that the enclave plan leaves in place, by name: its config, as the plan has it."""
         live: dict[str, Struct] = {}
         for record in self.journal.snapshot():
             leave_behind(live, record, record.services)
-        return {name: ServiceConfig.of(config) for name, config in live.items()}
+        return live
+
+    def configs(self) -> dict[str, ServiceConfig]:
+        """The same, as engines want to know it."""
+        return {name: ServiceConfig.of(config) for name, config in self.services().items()}
 
     def values(self) -> dict[str, Mapping[str, Value]]:
         """Everything that executed instructions have produced, by producer; the latest one counts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pytest_enclave.engine.protocol import Address, Engine, PullPolicy
 from pytest_enclave.errors import Problem, ValidationError
@@ -10,6 +11,7 @@ from pytest_enclave.instructions.protocol import InstructionType
 from pytest_enclave.instructions.starting import service_spec
 from pytest_enclave.plan.events import Emit, Warned
 from pytest_enclave.plan.facts import Facts
+from pytest_enclave.plan.image_sources import Build, ImageSource, Login
 from pytest_enclave.plan.service import ServiceConfig
 from pytest_enclave.plan.world import KnownService, World
 from pytest_enclave.run.reuse import Action, Candidate, Decision
@@ -57,19 +59,30 @@ def world_before(facts: Facts, services: Mapping[str, ServiceConfig], artifacts:
 def require_images(
     candidates: Sequence[Candidate],
     decisions: Sequence[Decision],
+    types: Mapping[str, InstructionType],
     engine: Engine,
     policy: PullPolicy,
     emit: Emit,
 ) -> tuple[Mapping[str, str], list[Problem]]:
-    """Have every image that is needed: the digests, and a problem for each that cannot be had."""
+    """Have every image that is needed, pulled or built: the digests, and a problem for each that cannot be had."""
     wanted: dict[str, Candidate] = {}
+    sources: dict[str, ImageSource] = {}
     for candidate, decision in zip(candidates, decisions, strict=True):
         if decision.action is not Action.SKIP:
             for reference in sorted(candidate.footprint.images):
                 wanted.setdefault(reference, candidate)
+            for config in types[candidate.instruction.name].configs(candidate.instruction).values():
+                if config.image_source is not None:
+                    sources.setdefault(config.image, config.image_source)
+    builds = {name: source for name, source in sources.items() if isinstance(source, Build)}
+    logins = {name: source for name, source in sources.items() if isinstance(source, Login)}
+    named = [name for name in wanted if name not in builds]
+    outcomes = dict(engine.resolve_images(named, policy, emit, logins))
+    if builds:
+        outcomes |= engine.build_images(builds.values(), policy, emit)
     digests: dict[str, str] = {}
     problems: list[Problem] = []
-    for reference, outcome in engine.resolve_images(wanted, policy, emit).items():
+    for reference, outcome in outcomes.items():
         if isinstance(outcome, Problem):
             problems.append(_at(outcome, wanted[reference]))
         else:
@@ -92,4 +105,4 @@ def _at(problem: Problem, candidate: Candidate) -> Problem:
     call = candidate.instruction
     subject = problem.subject or next(iter(candidate.footprint.services), "")
     about = subject if "(" in subject else f'{call.name}("{subject}")'
-    return Problem(problem.message, call.location, about, problem.remedy, problem.severity)
+    return replace(problem, location=call.location, subject=about)

@@ -21,6 +21,12 @@ from pytest_enclave.package.digest import digest_of
 from pytest_enclave.plan.addresses import LONGEST_TEXT, NewAddresses
 from pytest_enclave.plan.service import name_of_merged
 
+LONGEST_PATH = 4096
+"""Bytes with the null at its end: beyond that the kernel follows no path, nor tells what is there."""
+
+MOST_LINKS = 40
+"""On the way to one file, as the kernel has it."""
+
 
 class ArtifactStore:
     """Files artifacts by name. `root` is a directory of the enclave's own."""
@@ -174,40 +180,87 @@ def _lay_over(source: Path, target: Path) -> None:
 
 
 def _unpack(stream: Iterator[bytes], directory: Path) -> None:
+    """Unpack what stays inside. No link is ever followed; those that lead out in the end are taken away."""
     # Pythons without the filters of `tarfile` do not take the argument, later ones warn without it.
     trust: dict[str, Any] = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
+    top = os.path.realpath(directory)
     with tempfile.TemporaryFile(dir=directory.parent) as spooled:
         for chunk in stream:
             spooled.write(chunk)
         spooled.seek(0)
         with tarfile.open(fileobj=spooled) as archive:
             for member in archive:
-                if _make_safe(member, os.path.realpath(directory)):
-                    archive.extract(member, directory, set_attrs=True, numeric_owner=True, **trust)
+                if _make_safe(member, top):
+                    archive.extract(member, top, set_attrs=True, numeric_owner=True, **trust)
+    for place, directories, files in os.walk(top):
+        for name in (*directories, *files):
+            path = os.path.join(place, name)
+            if os.path.islink(path) and not _stays_inside(os.path.relpath(path, top), top):
+                os.unlink(path)
 
 
-def _make_safe(member: tarfile.TarInfo, directory: str) -> bool:
-    """Whether the member can be unpacked: it is a file, directory or link that stays inside. It is the user's own then.
+def _make_safe(member: tarfile.TarInfo, top: str) -> bool:
+    """Whether the member can be unpacked: a file, directory or link with no link on its way. It is the user's own then.
 
-    As `tarfile.data_filter` has it, which Debian 12's Python 3.11 lacks.
+    `tarfile.data_filter` would look where paths lead, and is misled by those that get too long on the way.
     """
-    member.name = member.name.lstrip("/")
-    place = os.path.join(directory, member.name)
-    leads = [place]
-    if member.issym() or member.islnk():
-        if os.path.isabs(member.linkname):
+    member.name = member.name.strip("/")
+    place = _place(member.name, top)
+    if place is None or not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
+        return False
+    if (member.issym() or member.islnk()) and os.path.isabs(member.linkname):
+        return False
+    if member.islnk():
+        target = _place(member.linkname, top)
+        # A link to a link would lead elsewhere; and of what is not there `tarfile` would unpack the member as it is.
+        if target is None or os.path.islink(target) or not os.path.isfile(target):
             return False
-        leads.append(os.path.join(os.path.dirname(place) if member.issym() else directory, member.linkname))
-    elif not (member.isfile() or member.isdir()):
-        return False
-    if any(os.path.commonpath([os.path.realpath(each), directory]) != directory for each in leads):
-        return False
+    if os.path.islink(place):
+        # What comes later replaces it, and is not written to where it leads.
+        os.unlink(place)
     member.uid, member.gid = os.geteuid(), os.getegid()
     if member.isdir():
         member.mode = 0o755
     elif not member.issym():
         executable = 0o755 if member.mode & 0o100 else 0o644
         member.mode = (member.mode & executable) | 0o600
+    return True
+
+
+def _place(name: str, top: str) -> str | None:
+    """Where a member is; None if that is outside, is too long a path, or has a link on the way."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    path = os.path.join(top, *parts)
+    if ".." in parts or len(os.fsencode(path)) >= LONGEST_PATH:
+        return None
+    if any(os.path.islink(os.path.join(top, *parts[:count])) for count in range(1, len(parts))):
+        return None
+    return path
+
+
+def _stays_inside(path: str, top: str) -> bool:
+    """Whether a path below a directory leads to something below it, link by link. One that is too long does not."""
+    here: list[str] = []
+    waiting = path.split("/")[::-1]
+    links = 0
+    while waiting:
+        part = waiting.pop()
+        if part == "..":
+            if not here:
+                return False
+            here.pop()
+        elif part not in ("", "."):
+            here.append(part)
+            place = os.path.join(top, *here)
+            if len(os.fsencode(place)) >= LONGEST_PATH:
+                return False
+            if os.path.islink(place):
+                links += 1
+                target = os.readlink(place)
+                if links > MOST_LINKS or os.path.isabs(target):
+                    return False
+                here.pop()
+                waiting += target.split("/")[::-1]
     return True
 
 

@@ -62,12 +62,15 @@ def decode(text: str) -> Record:
 
 
 def _footprint(body: Mapping[str, Any]) -> Footprint:
-    sets = ("artifacts", "acts_on", "uses", "reads", "images")
     return Footprint(
         replay=Replay[body["replay"]],
         services=body["services"],
         mounts={name: frozenset(artifacts) for name, artifacts in body["mounts"].items()},
-        **{name: frozenset(body[name]) for name in sets},
+        artifacts=frozenset(body["artifacts"]),
+        acts_on=frozenset(body["acts_on"]),
+        uses=frozenset(body["uses"]),
+        reads=frozenset(body["reads"]),
+        images=frozenset(body["images"]),
     )
 
 

@@ -24,6 +24,7 @@ def snippets(document: str) -> dict[str, str]:
 
 
 GUIDE = snippets("docs/guide.md")
+PLANS = snippets("docs/plan-json.md")
 
 
 CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
@@ -45,7 +46,10 @@ def write(pytester: pytest.Pytester, name: str, content: str) -> None:
 
 
 def test_there_are_no_other_snippets():
-    assert list(GUIDE) == ["test_shop.py", "test_orders.py", "database.star", "test_refusal.py", "test_patience.py"]
+    tests = ["test_shop.py", "test_orders.py", "database.star", "test_refusal.py", "test_patience.py"]
+    images = ["private.star", "shop/main.star"]
+    assert sorted(GUIDE) == sorted([*tests, *images, "restaurant/main.star", "restaurant/tables_test.star"])
+    assert list(PLANS) == ["plans.py"]
     assert list(snippets("README.md")) == ["packages/hello/main.star", "test_hello.py"]
 
 
@@ -79,8 +83,41 @@ def test_the_guides_database(pytester: pytest.Pytester, on_engine: str):
     pytester.runpytest_subprocess(*arguments).assert_outcomes(passed=1)
 
 
+def test_the_guides_private_image(pytester: pytest.Pytester):
+    write(pytester, "private.star", GUIDE["private.star"])
+    body = "assert '5000/shop/api:1.4' in repr(enclave.services['api'])"
+    write(pytester, "test_api.py", f"def test_api(enclave):\n    {body}\n")
+    arguments = ("--enclave-engine=simulated", "--enclave-package=private.star", "--enclave-args={password: hunter22}")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-rA", *arguments, "test_api.py")
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*hunter22*")
+
+
+def test_the_guides_image_from_a_dockerfile(pytester: pytest.Pytester, on_engine: str):
+    write(pytester, "shop/main.star", GUIDE["shop/main.star"])
+    write(pytester, "shop/kurtosis.yml", "name: github.com/me/shop\n")
+    serve = 'CMD ["busybox", "httpd", "-f", "-p", "8080"]'
+    stages = "FROM enclave-test/busybox:local AS production\nARG VERSION\nRUN echo $VERSION > /version\n"
+    write(pytester, "shop/api/Dockerfile", f"{stages}{serve}\nFROM scratch\n")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", on_engine, "shop")
+    result.assert_outcomes(passed=1)
+
+
 @pytest.mark.parametrize("name", ["test_refusal.py", "test_patience.py"])
 def test_the_guides_tests_without_services(pytester: pytest.Pytester, name: str):
     write(pytester, name, GUIDE[name])
     arguments = ("-p", "no:cacheprovider", "--enclave-engine=simulated", name)
     pytester.runpytest_subprocess(*arguments).assert_outcomes(passed=1)
+
+
+def test_the_guides_unit_tests_in_starlark(pytester: pytest.Pytester):
+    for name in ("restaurant/main.star", "restaurant/tables_test.star"):
+        write(pytester, name, GUIDE[name])
+    write(pytester, "restaurant/kurtosis.yml", "name: github.com/me/restaurant\n")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--enclave-engine=simulated")
+    result.assert_outcomes(passed=4)
+
+
+def test_the_plan_as_json(pytester: pytest.Pytester):
+    write(pytester, "plans.py", PLANS["plans.py"])
+    assert pytester.runpython("plans.py").ret == 0

@@ -242,6 +242,51 @@ def test_a_base_that_fails_is_nothing_to_those_who_share(session: Session, monke
     session.obtain(shared(), "test_three")
 
 
+@pytest.fixture
+def freezing_kills(monkeypatch: pytest.MonkeyPatch) -> list[SimulatedSite]:
+    """No enclave can be frozen: a service does not start again. The list has those of which it was tried."""
+    tried: list[SimulatedSite] = []
+
+    def kill(site: SimulatedSite) -> None:
+        tried.append(site)
+        site.act("db", Action.KILL)
+        raise EngineError("`db` did not start again")
+
+    monkeypatch.setattr(SimulatedSite, "freeze", kill)
+    return tried
+
+
+def test_a_freeze_that_fails_after_a_good_run_is_nothing_to_those_who_share(
+    session_of: Callable[..., Session], freezing_kills: list[SimulatedSite]
+):
+    session = session_of(fork())
+    first = session.obtain(shared(), "test_one")
+    assert session.obtain(shared(), "test_two") is first
+    assert session.site(first).observe()["db"].status is Status.RUNNING, "what the freeze ended is up again"
+    assert len(freezing_kills) == 1
+    errors = []
+    for by in ("test_three", "test_four"):
+        with pytest.raises(EngineError, match="`db` did not start again") as caught:
+            session.obtain(fork(), by)
+        errors.append(caught.value)
+    assert errors[0] is errors[1]
+    assert errors[0].enclave == first.name
+    assert len(freezing_kills) == 1, "who only hears of a failure does not run into it again"
+    assert session.obtain(shared(), "test_five") is first
+
+
+def test_a_fork_that_could_not_be_made_leaves_the_enclave_to_those_who_share(
+    session_of: Callable[..., Session], freezing_kills: list[SimulatedSite]
+):
+    session = session_of(fork())
+    with pytest.raises(EngineError, match="did not start again"):
+        session.obtain(fork(), "test_one")
+    original = session.obtain(shared(), "test_two")
+    assert original is session.used[0]
+    assert session.site(original).observe()["db"].status is Status.RUNNING
+    assert len(freezing_kills) == 1
+
+
 def test_a_service_that_does_not_bear_it_is_explained(
     session_of: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
 ):

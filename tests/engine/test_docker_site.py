@@ -15,6 +15,7 @@ import pytest
 
 from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.engine import DockerEngine
+from pytest_enclave.engine.docker.owners import Owner
 from pytest_enclave.engine.protocol import Action, Exit, HttpRequest, NotReached
 from pytest_enclave.errors import EngineError, ServiceError
 from pytest_enclave.plan.facts import Status
@@ -58,7 +59,7 @@ def test_all_resources_say_whose_they_are(client, enclave):
     for found in (container, network):
         assert found[labels.ENCLAVE] == enclave.id.name
         assert found[labels.OWNER_PID] == str(os.getpid())
-        assert found[labels.OWNER_BOOT] == labels.boot_id()
+        assert Owner.of(found) == Owner.this_process()
         assert before - 5 < float(found[labels.CREATED]) < time.time()
     assert container[labels.SERVICE] == "web"
     assert container["team"] == "shop"

@@ -17,12 +17,15 @@ from pathlib import Path
 
 import pytest
 
+from pytest_enclave.engine.embedded import launching
 from pytest_enclave.engine.embedded.engine import EmbeddedEngine
 from pytest_enclave.engine.embedded.inside import egress, user_network
 from pytest_enclave.engine.embedded.launching import Launcher
-from pytest_enclave.engine.protocol import EnclaveId
+from pytest_enclave.engine.protocol import EnclaveId, PullPolicy
+from pytest_enclave.errors import Problem
 from pytest_enclave.linux.netfilter import Netfilter
 from pytest_enclave.linux.netlink import Netlink
+from pytest_enclave.plan.events import Event, Warned
 from tests.engine.egress_enclave import Egress
 from tests.linux.child import NOBODY, ROOT, interpreter_for, run
 
@@ -473,13 +476,13 @@ two.told()
 print("a router:", calls(left, 3), calls(right, 1))
 one.close(), two.close()
 within(3, lambda: not os.path.exists(forwarding._path()))
-print("closed:", calls(right, 1), sorted(tables()))
+print("closed:", calls(right, 1), filters.GUARD in tables())
 """)
     assert told.splitlines() == [
         "before: third nothing",
         "meanwhile: third nothing",
         "a router: third left",
-        "closed: left []",
+        "closed: left False",
     ]
 
 
@@ -521,6 +524,71 @@ def test_an_enclave_is_opened_as_fast_with_a_way_out_as_without():
     # The bounds are for a loaded machine: idle, opening differs by less than a millisecond.
     assert median["open, on"] < median["open, off"] * 2 + 0.02, median
     assert median["told"] < 0.25, median
+
+
+# What users are told
+
+
+@pytest.fixture
+def no_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine where neither translation nor a program can be a way out."""
+    change = "from pytest_enclave.engine.embedded.inside import nat, user_network\n"
+    change += "def refuse(*_): raise OSError('no links are to be had')\n"
+    change += "nat.Nat.connect = refuse\nuser_network.DIRECTORIES = ()\nmain()"
+    monkeypatch.setattr(launching, "PROGRAM", launching.PROGRAM.replace("main()", change))
+
+
+def warnings(engine: EmbeddedEngine) -> list[Problem]:
+    told: list[Event] = []
+    assert engine.resolve_images(["host:/"], PullPolicy.MISSING, told.append) == {"host:/": "host:/"}
+    return [event.problem for event in told if isinstance(event, Warned)]
+
+
+def heard(engine: EmbeddedEngine) -> bool:
+    return all(future.done() for _, future in engine._ways_out._asked)
+
+
+@pytest.mark.usefixtures("no_way_out")
+def test_an_enclave_without_a_way_out_is_warned_of_once():
+    engine = EmbeddedEngine()
+    sites = [engine.open(EnclaveId(f"egress-told-{os.getpid()}-{number}")) for number in range(2)]
+    assert within(5, lambda: heard(engine))
+    told = warnings(engine)
+    assert [problem.message for problem in told] == [
+        f"services of egress-told-{os.getpid()}-{number} have no way out to other networks: no links are to be had; "
+        "neither slirp4netns nor pasta is installed: install the package slirp4netns or passt"
+        for number in range(2)
+    ]
+    assert {(problem.remedy, problem.severity) for problem in told} == {
+        (
+            "mend that; or, if nothing outside is needed, run with `--enclave-egress=off`, which says no more of it",
+            "warning",
+        )
+    }
+    assert warnings(engine) == []
+    assert [leak for site in sites for leak in site.close()] == []
+    engine.close()
+
+
+@pytest.mark.usefixtures("no_way_out")
+def test_an_enclave_that_is_to_have_no_way_out_is_not_warned_of():
+    engine = EmbeddedEngine(egress=False)
+    site = engine.open(EnclaveId(f"egress-told-{os.getpid()}"))
+    site.observe()
+    assert warnings(engine) == []
+    site.close()
+    engine.close()
+
+
+def test_an_enclave_with_a_way_out_or_that_has_ended_is_not_warned_of():
+    engine = EmbeddedEngine()
+    for number in range(2):
+        site = engine.open(EnclaveId(f"egress-told-{os.getpid()}-{number}"))
+        assert number or within(5, lambda: heard(engine))
+        site.close()
+    assert within(5, lambda: heard(engine))
+    assert warnings(engine) == []
+    engine.close()
 
 
 # Plain users

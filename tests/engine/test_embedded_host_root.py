@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from pytest_enclave.engine.embedded import roots
 from pytest_enclave.engine.embedded.engine import EmbeddedEngine
 from pytest_enclave.engine.embedded.roots import secrets_of_the_machine
 from pytest_enclave.engine.protocol import Action, Exit
@@ -66,11 +68,58 @@ def test_secrets_are_found_by_their_modes(tmp_path: Path):
         (tmp_path / name).write_text("")
         (tmp_path / name).chmod(mode)
     (tmp_path / "directory").chmod(0o750)
-    found = secrets_of_the_machine(str(tmp_path))
+    found = secrets_of_the_machine((str(tmp_path), "/no/such/directory"))
     if own_map().kind == "root":
         assert set(found) == {(str(tmp_path / "closed"), False), (str(tmp_path / "directory"), True)}
     else:
         assert found == ()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="others cannot read them anyway")
+def test_of_a_large_directory_what_is_near_the_top_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("a/b/c/closed", "a/closed", "closed"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch(0o600)
+    for number in range(20):
+        (tmp_path / "a" / "b" / str(number)).touch(0o644)
+    monkeypatch.setattr(roots, "MOST_LOOKED_AT", 10)
+    assert set(secrets_of_the_machine((str(tmp_path),))) == {
+        (str(tmp_path / "closed"), False),
+        (str(tmp_path / "a/closed"), False),
+    }
+
+
+@pytest.fixture
+def closed() -> Iterator[list[Path]]:
+    """Files and directories that people put on this machine, and others may not read."""
+    name = f"pytest-enclave-{os.getpid()}"
+    tops = [Path(top, name) for top in ("/opt", "/usr/local/share")]
+    for top in tops:
+        (top / "directory").mkdir(parents=True)
+        (top / "directory").chmod(0o750)
+        for file, mode in (("key", 0o640), ("directory/key", 0o644), ("open", 0o644)):
+            (top / file).write_text(file)
+            (top / file).chmod(mode)
+    secrets_of_the_machine.cache_clear()
+    yield tops
+    secrets_of_the_machine.cache_clear()
+    for top in tops:
+        shutil.rmtree(top)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="others cannot read them anyway")
+def test_nor_is_what_is_closed_in_other_directories_that_people_fill(
+    closed: list[Path], engine: EmbeddedEngine, open_enclave: Callable[[EmbeddedEngine], Enclave]
+):
+    enclave = open_enclave(engine)
+    enclave.up("host", HOST)
+    for top in closed:
+        assert enclave.sh("host", f"cat {top}/open {top}/key") == "open"
+        assert enclave.sh("host", f"ls -A {top}/directory") == ""
+
+
+def test_what_machines_keep_of_their_services_is_not_there(enclave: Enclave):
+    assert enclave.sh("host", "find /var/lib /srv -mindepth 1") == ""
 
 
 def test_writes_stay_inside(enclave: Enclave):

@@ -292,13 +292,13 @@ def test_where_the_kernel_refuses_to_splice_bytes_are_copied(monkeypatch: pytest
         serving.join()
 
 
-def test_a_dropped_key_resets_its_connections_and_refuses_new_ones(relay: Inside):
+def test_what_is_dropped_resets_its_connections_and_refuses_new_ones(relay: Inside):
     with service(echo) as address:
         outside, other = relayed(relay, address, "db:sql"), relayed(relay, address, "web:http")
         with connect(outside) as client, connect(other) as kept:
             client.sendall(b"x")
             assert client.recv(1) == b"x"
-            relay.channel.send({"do": "drop", "key": "db:sql"})
+            relay.channel.send({"do": "drop_service", "prefix": "db:"})
             assert is_reset(client)
             with pytest.raises(ConnectionRefusedError):
                 connect(outside)

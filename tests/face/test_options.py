@@ -101,6 +101,7 @@ TWINS = {
     "egress": ("off", "on"),
     "timeout": ("1", "2"),
     "interpret_timeout": ("1", "2"),
+    "star_tests": ("plan", "engine"),
     "unavailable": ("fail", "skip"),
 }
 

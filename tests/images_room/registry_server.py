@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import http.client
 import json
@@ -24,11 +25,18 @@ OTHERS = ("[!d]*", "d[!o]*")
 """Patterns of the packages that it depends on, which this machine has."""
 
 
+LOGIN = ("ann", "correct horse")
+
+HASHED = {"correct horse": "$2y$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2"}
+"""Passwords as `htpasswd -B` writes them."""
+
+
 @dataclass(frozen=True)
 class RegistryServer:
     """A registry that answers at `address`, host and port."""
 
     address: str
+    login: tuple[str, str] | None = None
 
     def push(self, name: str, image: Built) -> str:
         """Push an image as `repository:tag`; its full reference."""
@@ -49,7 +57,10 @@ class RegistryServer:
         connection = http.client.HTTPConnection(self.address, timeout=10)
         try:
             parts = urlsplit(url)
-            connection.request(method, f"{parts.path}?{parts.query}", body, {"Content-Type": kind})
+            headers = {"Content-Type": kind}
+            if self.login:
+                headers["Authorization"] = f"Basic {base64.b64encode(':'.join(self.login).encode()).decode()}"
+            connection.request(method, f"{parts.path}?{parts.query}", body, headers)
             with connection.getresponse() as response:
                 said = response.read()
                 assert response.status == status, f"{method} {url}: {response.status} {said!r}"
@@ -74,8 +85,8 @@ def program() -> Path:
 
 
 @contextmanager
-def registry_server(folder: Path) -> Iterator[RegistryServer]:
-    """Run a server that keeps its data in `folder`."""
+def registry_server(folder: Path, login: tuple[str, str] | None = None) -> Iterator[RegistryServer]:
+    """Run a server that keeps its data in `folder`, for everybody, or for LOGIN alone."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -85,6 +96,10 @@ def registry_server(folder: Path) -> Iterator[RegistryServer]:
         "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
         "http": {"addr": address},
     }
+    if login:
+        users = folder / "htpasswd"
+        users.write_text(f"{login[0]}:{HASHED[login[1]]}\n")
+        settings["auth"] = {"htpasswd": {"realm": "test", "path": str(users)}}
     # JSON is YAML too.
     config = folder / "config.yml"
     config.write_text(json.dumps(settings))
@@ -92,7 +107,7 @@ def registry_server(folder: Path) -> Iterator[RegistryServer]:
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
             _await(address, server, folder / "log")
-            yield RegistryServer(address)
+            yield RegistryServer(address, login)
         finally:
             server.terminate()
 

@@ -6,16 +6,21 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import tarfile
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pytest_enclave.errors import ImageUnavailable
+from pytest_enclave.images import compression
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.store import ImageStore
+from pytest_enclave.images.stream import Limits
 from pytest_enclave.images.tar import Entry, TarReader
 from pytest_enclave.images.unpacker import Unpacker
 from pytest_enclave.linux.identity import own_map
@@ -140,6 +145,7 @@ def test_spoiled_archives_are_read_or_refused(spoils):
 
 @settings(max_examples=200, deadline=None, database=None)
 @given(st.integers(0, 4), st.integers(0, 511), st.binary(min_size=1, max_size=40))
+@example(1, 120, b"\0\0\0\0\xc0")
 def test_spoiled_headers_with_a_true_checksum_are_read_or_refused(block, at, patch):
     data = bytearray(LAYER)
     begin = 512 * block
@@ -277,3 +283,86 @@ def test_a_compressed_archive_that_is_a_bomb(tmp_path):
     image = Built([tar(entry("zeros", bytes(3 << 20)))])
     with pytest.raises(ImageUnavailable, match="larger than 1 MiB when unpacked"):
         small.load(docker_archive(tmp_path / "a.tar", {"a:1": image}, gzipped), "a:1")
+
+
+def bomb(compress: Callable[[bytes], bytes]) -> bytes:
+    """An archive that begins as a layer, and goes on with zeros: some KiB for 192 MiB."""
+    return compress(tar(entry("zeros", bytes(192 << 20))))
+
+
+def zstd(data: bytes) -> bytes:
+    return subprocess.run(["zstd", "-q"], input=data, capture_output=True, check=True).stdout
+
+
+@pytest.fixture
+def written(monkeypatch) -> list[int]:
+    """How many bytes were written of what was unpacked, each time."""
+    sizes: list[int] = []
+    make = tempfile.TemporaryFile
+
+    def measured(**settings):
+        file = make(**settings)
+        close = file.close
+
+        def closing():
+            sizes.append(os.fstat(file.fileno()).st_size)
+            close()
+
+        file.close = closing
+        return file
+
+    monkeypatch.setattr(compression.tempfile, "TemporaryFile", measured)
+    monkeypatch.setattr("pytest_enclave.images.stream.RATIO_FROM", 16 << 20)
+    return sizes
+
+
+@pytest.mark.parametrize("compress", [gzipped, zstd], ids=["gzip", "zstd"])
+def test_a_bomb_is_given_up_by_its_ratio_whatever_it_is_compressed_with(tmp_path, written, compress):
+    packed = bomb(compress)
+    (tmp_path / "bomb").write_bytes(packed)
+    limits = Limits(1 << 40, 1000, 30)
+    descriptor = os.open(tmp_path / "bomb", os.O_RDONLY)
+    try:
+        with pytest.raises(ImageFault, match=r"^it unpacks to more than 30 times its size, as only a trap does$"):
+            compression.decompressed(descriptor, len(packed), tmp_path, limits)
+    finally:
+        os.close(descriptor)
+    assert max(written) <= 32 << 20
+
+
+def test_a_layer_that_is_a_bomb(tmp_path, written):
+    store = ImageStore(tmp_path / "small", own_map(), Unpacker(own_map(), ratio=30))
+    image = Built([tar(entry("a", bytes(192 << 20)))], compress=zstd)
+    with pytest.raises(ImageUnavailable, match="it unpacks to more than 30 times its size") as caught:
+        store.load(layout(tmp_path / "layout", {"v1": image}), f"oci:{tmp_path}/layout:v1")
+    assert caught.value.message.startswith(f'image "oci:{tmp_path}/layout:v1": ')
+    assert list((tmp_path / "small").rglob("*.new")) == []
+
+
+def test_what_is_compressed_well_but_small_is_no_bomb(tmp_path):
+    packed = zstd(bytes(8 << 20))
+    (tmp_path / "zeros").write_bytes(packed)
+    descriptor = os.open(tmp_path / "zeros", os.O_RDONLY)
+    with compression.decompressed(descriptor, len(packed), tmp_path, Limits(1 << 40, 10, 30)) as plain:
+        assert len(plain.read()) == 8 << 20
+    os.close(descriptor)
+
+
+def test_no_more_is_unpacked_than_there_is_room_for(tmp_path, monkeypatch):
+    full = os.statvfs(tmp_path)
+    few = os.statvfs_result([*full[:4], ((256 << 20) + (4 << 20)) // full.f_frsize, *full[5:]])
+    monkeypatch.setattr(os, "statvfs", lambda _: few)
+    store = ImageStore(tmp_path / "small", own_map(), Unpacker(own_map()))
+    made = docker_archive(tmp_path / "a.tar", {"a:1": Built([tar(entry("a", os.urandom(6 << 20)))])}, zstd)
+    with pytest.raises(ImageUnavailable, match="larger than 4 MiB when unpacked, which is the limit here"):
+        store.load(made, "a:1")
+
+
+def test_zstd_that_is_cut_off_or_damaged_is_told(tmp_path):
+    packed = zstd(os.urandom(1 << 20))
+    for data in (packed[: len(packed) // 2], packed[:100] + b"x" * 100_000):
+        (tmp_path / "damaged").write_bytes(data)
+        descriptor = os.open(tmp_path / "damaged", os.O_RDONLY)
+        with pytest.raises(ImageFault, match=r"^it is damaged: .+"):
+            compression.decompressed(descriptor, len(data), tmp_path, Limits(1 << 40, 10, 30))
+        os.close(descriptor)

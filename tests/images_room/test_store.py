@@ -86,7 +86,6 @@ def test_all_of_the_configuration_is_told(store, tmp_path):
         "Cmd": None,
         "Volumes": {"/data": {}},
         "StopSignal": "SIGINT",
-        "ExposedPorts": {"80/tcp": {}},
         "Labels": {"a": "b"},
     }
     image = store.load(docker_archive(tmp_path / "a.tar", {"shop:1": Built([BASE], config)}), "shop:1")
@@ -98,7 +97,6 @@ def test_all_of_the_configuration_is_told(store, tmp_path):
         (),
         ("/data",),
         "SIGINT",
-        ("80/tcp",),
         {"a": "b"},
         IMAGE.architecture,
     )

@@ -8,14 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_enclave.errors import InterpretationError
-from pytest_enclave.language import interpret
+from pytest_enclave.language import confined, interpret
 from pytest_enclave.language.confined import Unanswered, apart, resident
 
 MEMORY = "interpretation needs more memory than it may have"
@@ -205,3 +205,79 @@ def test_ctrl_c_works_during_interpretation(text: str) -> None:
         word, at = process.stdout.read().split()
     assert word == "interrupted"
     assert float(at) - pressed < 0.2 * (1 + os.getloadavg()[0])
+
+
+@pytest.fixture
+def held_open(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Pipes whose ends for writing another process has as well, as a fork of another thread may."""
+    kept: list[int] = []
+    make = os.pipe
+
+    def pipe() -> tuple[int, int]:
+        reading, writing = make()
+        kept.append(os.dup(writing))
+        return reading, writing
+
+    monkeypatch.setattr(os, "pipe", pipe)
+    yield
+    for descriptor in kept:
+        os.close(descriptor)
+
+
+@pytest.mark.usefixtures("held_open")
+def test_an_answer_does_not_wait_for_others_who_have_the_pipe() -> None:
+    assert apart(lambda: "x" * 3_000_000, memory=1 << 30, deadline=None, cancelled=lambda: False) == "x" * 3_000_000
+
+
+@pytest.mark.usefixtures("held_open")
+def test_a_fork_that_ends_without_an_answer_is_noticed() -> None:
+    with pytest.raises(Unanswered, match="memory"):
+        apart(lambda: os._exit(3), memory=1 << 30, deadline=time.monotonic() + 30, cancelled=lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"), [(signal.SIGSEGV, "depth"), (signal.SIGBUS, "depth"), (signal.SIGKILL, "memory")]
+)
+def test_a_fork_that_a_signal_ends(end: int, reason: str) -> None:
+    with pytest.raises(Unanswered, match=reason):
+        apart(lambda: os.kill(os.getpid(), end), memory=1 << 30, deadline=None, cancelled=lambda: False)
+
+
+def test_several_threads_have_forks_at_once() -> None:
+    found: list[int] = []
+
+    def one(number: int) -> None:
+        found.append(apart(lambda: number * number, memory=1 << 30, deadline=None, cancelled=lambda: False))
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == [number * number for number in range(12)]
+
+
+def test_memory_is_looked_at_where_the_system_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS, which has no `/proc`, and does not keep the limit of address space."""
+    monkeypatch.setattr(confined, "_OWN", "/nowhere")
+    monkeypatch.setattr(confined, "_LOOK", 0.05)
+    monkeypatch.setattr(confined, "resident", lambda: 0)
+
+    def grow() -> None:
+        kept = [bytearray(1 << 20) for _ in range(400)]
+        time.sleep(30)
+        kept.clear()
+
+    with pytest.raises(Unanswered, match="memory"):
+        apart(grow, memory=300 << 20, deadline=time.monotonic() + 20, cancelled=lambda: False)
+
+
+def test_a_fork_that_someone_else_has_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = os.waitpid
+
+    def stolen(pid: int, options: int) -> tuple[int, int]:
+        wait(pid, options)
+        return wait(pid, options)
+
+    monkeypatch.setattr(os, "waitpid", stolen)
+    assert apart(lambda: 7, memory=1 << 30, deadline=None, cancelled=lambda: False) == 7

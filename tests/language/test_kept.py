@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,4 +119,63 @@ def test_what_is_refused_is_refused_again_with_the_same_words(entries: KeptModul
 
 def test_short_texts_are_not_worth_an_entry(entries: KeptModules):
     keep(entries, "def run(plan):\n    pass\n")
+    assert not entries._root.exists()
+
+
+def _imported(name: str) -> set[str]:
+    """The files of this room that one of them imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(Path(kept.__file__).with_name(f"{name}.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pytest_enclave.language"):
+            found |= {node.module.split(".")[2]} if node.module.count(".") == 2 else {each.name for each in node.names}
+    return found
+
+
+def test_every_file_that_has_a_part_in_making_modules_is_known():
+    passes = {"kept"}
+    for _ in range(10):
+        passes |= {other for name in passes for other in _imported(name)}
+    assert passes == set(kept.PASSES)
+
+
+def test_other_code_of_the_same_time_and_size_is_other_code(
+    tmp_path: Path, entries: KeptModules, monkeypatch: pytest.MonkeyPatch
+):
+    keep(entries)
+    installed = tmp_path / "language"
+    shutil.copytree(Path(kept.__file__).parent, installed)
+    monkeypatch.setattr(kept, "__file__", str(installed / "kept.py"))
+    kept._code.cache_clear()
+    assert entries.find("main.star", TEXT, PREDECLARED) is not None
+    file = installed / "caution.py"
+    before = file.stat()
+    file.write_text(file.read_text().replace("return True", "return None", 1)[: before.st_size])
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    kept._code.cache_clear()
+    try:
+        assert file.stat().st_size == before.st_size
+        assert entries.find("main.star", TEXT, PREDECLARED) is None
+    finally:
+        monkeypatch.undo()
+        kept._code.cache_clear()
+
+
+def test_code_is_looked_at_once_in_a_process_and_quickly(entries: KeptModules, monkeypatch: pytest.MonkeyPatch):
+    taken = []
+    for _ in range(20):
+        kept._code.cache_clear()
+        started = time.perf_counter()
+        kept._code()
+        taken.append(time.perf_counter() - started)
+    assert min(taken) < 0.001
+    monkeypatch.setattr(kept, "__file__", "/nowhere/kept.py")
+    keep(entries)
+    assert entries.find("main.star", TEXT, PREDECLARED) is not None
+
+
+def test_without_source_files_nothing_is_kept(entries: KeptModules, monkeypatch: pytest.MonkeyPatch):
+    kept._code.cache_clear()
+    monkeypatch.setattr(kept, "__file__", "/nowhere/kept.py")
+    keep(entries)
+    assert entries.find("main.star", TEXT, PREDECLARED) is None
     assert not entries._root.exists()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,10 +15,14 @@ import pytest
 
 from pytest_enclave.errors import EnclaveError, InterpretationError
 from pytest_enclave.instructions.registry import BUILT_IN
+from pytest_enclave.language.confined import apart
 from pytest_enclave.language.interpret import Interpretation, interpret
 from pytest_enclave.package.files import unchanged
+from pytest_enclave.package.finding import Finder
 from pytest_enclave.package.git.repositories import Repositories
 from pytest_enclave.package.load import load
+from pytest_enclave.package.locators import Locator
+from pytest_enclave.package.package import Source
 from tests.package.hub import Hub
 
 InterpretedIn = Callable[..., Interpretation]
@@ -370,3 +377,102 @@ def test_the_time_that_fetching_takes_is_not_that_of_interpreting(hub: Hub, inte
 
     main = {"main.star": IMPORTS.format("github.com/a/a/m.star")}
     assert interpreted(main, others=Slow.of(hub.environ), timeout=1.4).plan.output == "a main"
+
+
+DYNAMIC = (
+    "def run(plan):\n    l = []\n    l.append(l[:])\n    for i in range(2):\n        l = [l]\n"
+    '    m = import_module("github.com/a/a/" + "m.star")\n    return m.says()\n'
+)
+"""Evaluated in a process of its own, in which it turns out what has to be fetched."""
+
+
+def test_what_a_fork_needs_is_fetched_here_and_its_time_does_not_count(
+    interpreted: InterpretedIn, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others, pids = Repositories.of(hub.environ), []
+    checkout = others.checkout
+
+    def slow(readings: Any) -> Any:
+        pids.append(os.getpid())
+        time.sleep(1.5 * (len(pids) == 1))
+        return checkout(readings)
+
+    monkeypatch.setattr(others, "checkout", slow)
+    shutil.rmtree(hub.cache, ignore_errors=True)
+    files = {"main.star": DYNAMIC, "kurtosis.yml": "name: github.com/test/package\n"}
+    assert interpreted(files, others=others, timeout=1.4).plan.output == "a main"
+    assert set(pids) == {os.getpid()}
+
+
+def test_what_a_fork_needs_and_cannot_be_fetched_is_told_with_its_place(interpreted: InterpretedIn) -> None:
+    text = DYNAMIC.replace("github.com/a/a/", "github.com/no/one/")
+    with pytest.raises(InterpretationError, match=r"there is no repository `github.com/no/one`") as caught:
+        interpreted({"main.star": text, "kurtosis.yml": "name: github.com/test/package\n"})
+    assert (caught.value.location and caught.value.location.line) == 6
+
+
+def test_a_fork_does_not_wait_for_what_another_thread_had_locked(hub: Hub, tmp_path: Path) -> None:
+    others = Repositories.of(hub.environ)
+    others.checkout([Locator("github.com/a/a", "m.star")])
+    finder = Finder(load(Source("def run(plan): pass")), others=others)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with others._lock:
+            held.set()
+            done.wait(20)
+
+    def find() -> str:
+        finder.fetch_no_more()
+        return finder.find("github.com/a/a/m.star", "<source>").name
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        held.wait()
+        name = apart(find, memory=1 << 30, deadline=time.monotonic() + 10, cancelled=lambda: False)
+    finally:
+        done.set()
+        thread.join()
+    assert name == "github.com/a/a/m.star"
+
+
+SERVICE = 'def says(plan):\n    plan.add_service("s", {})\n'
+ON_THE_MACHINE = [
+    ('ServiceConfig(image = "host:/")', 40, "ServiceConfig"),
+    ('ServiceConfig("host:/")', 40, "ServiceConfig"),
+    ('struct(image = "host:/")', 21, "ServiceConfig"),
+]
+
+
+@pytest.mark.parametrize(("config", "column", "callee"), ON_THE_MACHINE)
+def test_what_was_fetched_does_not_use_this_machines_files(
+    hub: Hub, interpreted: InterpretedIn, config: str, column: int, callee: str
+) -> None:
+    text = SERVICE.format(config)
+    hub.commit("host/uses", {"kurtosis.yml": "name: github.com/host/uses\n", "m.star": text, "main.star": text})
+    main = 'm = import_module("github.com/host/uses/m.star")\ndef run(plan):\n    m.says(plan)\n'
+    fetched = text.replace("says", "run")
+    hub.commit("host/main", {"kurtosis.yml": "name: github.com/host/main\n", "main.star": fetched})
+    for package, file in (({"main.star": main}, "github.com/host/uses/m.star"), ("github.com/host/main", "main.star")):
+        with pytest.raises(InterpretationError) as caught:
+            interpreted(package)
+        assert caught.value.message == (
+            f'{callee}: `image` is "host:/", the files of this machine, which a package that was fetched may not use'
+        )
+        assert str(caught.value.location) == f"{file}:2:{column}"
+        assert caught.value.remedy == (
+            "check the package out and name its directory, for a dependency under `replace` in `kurtosis.yml`"
+        )
+
+
+def test_what_replaces_it_here_does(interpreted: InterpretedIn, tmp_path: Path) -> None:
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "kurtosis.yml").write_text("name: github.com/host/uses\n")
+    (tmp_path / "beside" / "m.star").write_text(SERVICE.format('ServiceConfig("host:/")'))
+    files = {
+        "kurtosis.yml": "name: github.com/test/package\nreplace:\n  github.com/host/uses: ./beside\n",
+        "main.star": 'm = import_module("github.com/host/uses/m.star")\ndef run(plan):\n    m.says(plan)\n',
+    }
+    (step,) = interpreted(files).plan.instructions
+    assert step.arguments["config"].get("image") == "host:/"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import zoneinfo
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_enclave.errors import InterpretationError
 from pytest_enclave.golang import layouts
+from pytest_enclave.language import time_module
 
 MOMENT = "time.from_timestamp(1700000000, 5)"
 
@@ -89,3 +93,88 @@ def test_shifts_beyond_32_bits(evaluated: Callable[[str], Any]) -> None:
     assert evaluated("[1 << n for n in [0, 30, 31, 32, 63]] + [-3 << 31]") == [
         *(1, 1 << 30, 1 << 31, 1 << 32, 1 << 63, -3 << 31)
     ]
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        (f"[{MOMENT}] == [{MOMENT}]", True),
+        (f"{{'at': ({MOMENT}, 1)}} == {{'at': ({MOMENT}, 1)}}", True),
+        (f"struct(at = {MOMENT}) == struct(at = {MOMENT})", True),
+        (f"{MOMENT} in [1, {MOMENT}]", True),
+        (f"[1, {MOMENT}].index({MOMENT})", 1),
+        (f"{{{MOMENT}: 7}}[{MOMENT}]", 7),
+        ("[time.second] == [time.parse_duration('1s')]", True),
+        (f"[{MOMENT}] == [{MOMENT} + time.second]", False),
+        (f"[at.format('15:04') for at in [{MOMENT}, {MOMENT}.in_location('Europe/Paris')]]", ["22:13", "23:13"]),
+        (f"{MOMENT}.format(layout = '15') + {MOMENT}.in_location(locname = 'Europe/Paris').format('15')", "2223"),
+        ("struct(format = lambda x: x, in_location = lambda: 3).in_location()", 3),
+        ("struct(format = lambda x: x).format(4)", 4),
+    ],
+)
+def test_times_are_equal_wherever_they_are(evaluated: Callable[[str], Any], expression: str, expected: object) -> None:
+    assert evaluated(expression) == expected
+
+
+@pytest.mark.parametrize("name", ["Local", "localtime", "", "UTC"])
+def test_what_is_local_is_utc(evaluated: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    assert evaluated(f"str({MOMENT}.in_location({name!r}))") == "2023-11-14 22:13:20.000000005 +0000 UTC"
+    assert evaluated(f"time.is_valid_timezone({name!r})")
+
+
+def test_a_machine_without_zones_says_so(
+    evaluated: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    time_module._zone.cache_clear()
+    zoneinfo.ZoneInfo.clear_cache()
+    before = zoneinfo.TZPATH
+    zoneinfo.reset_tzpath([str(tmp_path)])
+    monkeypatch.setitem(sys.modules, "tzdata", None)
+    try:
+        with pytest.raises(InterpretationError) as caught:
+            evaluated(f"{MOMENT}.in_location('Europe/Paris')")
+    finally:
+        zoneinfo.reset_tzpath(before)
+        time_module._zone.cache_clear()
+    assert caught.value.message == (
+        'there is no time zone "Europe/Paris": this machine has no time zone data; install the Python package tzdata'
+    )
+
+
+RESERVED = "a struct has a field with a reserved name: none may begin with a NUL character"
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "str(struct(**{'\\0handle': 99}))",
+        "str([struct(**{'\\0handle': -1, '\\0type': 'PortSpec'})])",
+        "plan.print(struct(**{'\\0handle': 5}))",
+        "time.second + struct(**{'\\0instant': 5})",
+        "time.second + struct(**{'\\0instant': 'x', '\\0type': 'time.duration'})",
+        "time.second + struct(**{'\\0instant': ['x', 5], '\\0type': 'time.time'})",
+        "time.second + struct(**{'\\0instant': [], '\\0type': 'time.time'})",
+        "time.second == struct(**{'\\0instant': {'\\0instant': 1}, '\\0type': 7})",
+    ],
+)
+def test_values_made_by_hand_are_refused(evaluated: Callable[[str], Any], expression: str) -> None:
+    with pytest.raises(InterpretationError) as caught:
+        evaluated(expression)
+    assert caught.value.message == RESERVED
+    assert caught.value.location is not None
+    assert caught.value.location.line == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ("'\\0handle': 'x'", "struct("),
+        ("'\\0type': 5", "struct("),
+        ("'\\0type': 'x', '\\0text': 5", "<x>"),
+        ("'\\0handle': None, 'a': 1", "struct("),
+        ("'\\0': 'struct', 'fields': 3", "struct("),
+    ],
+)
+def test_other_values_made_by_hand_are_shown_somehow(evaluated: Callable[[str], Any], fields: str, shown: str) -> None:
+    assert evaluated(f"str(struct(**{{{fields}}}))").startswith(shown)

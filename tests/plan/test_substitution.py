@@ -110,10 +110,6 @@ LITERAL: dict[str, tuple[str, Callable[[Laboratory], Any], Callable[[str], Any]]
         'plan.add_service("s", ServiceConfig(image = "img", env_vars = {ref: "A"}))',
         lambda lab: added(lab, "env_vars"), lambda ref: {ref: "A"},
     ),
-    "label": (
-        'plan.add_service("s", ServiceConfig(image = "img", labels = {"l": ref}))',
-        lambda lab: added(lab, "labels"), lambda ref: {"l": ref},
-    ),
     "mount path": (
         'plan.add_service("s", ServiceConfig(image = "img", files = {"/" + ref: '
         'plan.render_templates({"t": struct(template = "", data = {})}, name = "f")}))',

@@ -77,6 +77,40 @@ def test_a_single_problem_is_shown_at_its_place() -> None:
         """)
 
 
+def failed_build(number: int, lines: int = 2) -> Problem:
+    return Problem(
+        "image `shop/api` cannot be built in step 2 of 3 (`RUN make`, api/Dockerfile:7): exit code 2",
+        Location("main.star", number, 10),
+        'add_service("api")',
+        "see there",
+        output="\n".join(f"\x1b[31mline {number}\x1b[0m" for number in range(1, lines + 1)),
+    )
+
+
+def test_what_a_failed_build_wrote_is_shown_below_its_place() -> None:
+    error = ValidationError([failed_build(1)], instructions=1)
+    error.sources = {"main.star": 'plan.add_service("api", config)'}
+    assert str(render(error)) == text("""
+        error[E201]: image `shop/api` cannot be built in step 2 of 3 (`RUN make`, api/Dockerfile:7): exit code 2
+          --> main.star:1:10
+           |
+         1 | plan.add_service("api", config)
+           |          ^^^^^^^
+           |
+           = 1 problem in the plan (1 instruction, nothing was started)
+           = what it wrote last
+               line 1
+               line 2
+           = help: see there
+        """)
+
+
+def test_of_several_failed_builds_the_last_lines_are_shown_below_each() -> None:
+    report = str(render(ValidationError([failed_build(1, 9), failed_build(2, 1)], instructions=2)))
+    below = [line for line in report.splitlines() if line.startswith("      line")]
+    assert below == [f"      line {number}" for number in (4, 5, 6, 7, 8, 9, 1)]
+
+
 def test_a_failed_verify_shows_the_value_its_type_and_where_it_came_from() -> None:
     report = render(samples.verify_failed())
     assert str(report) == text("""

@@ -6,6 +6,7 @@ from textwrap import dedent
 
 from pytest_enclave.errors import Problem
 from pytest_enclave.plan.events import (
+    BuildProgress,
     Forked,
     Frozen,
     ImageProgress,
@@ -38,6 +39,8 @@ def test_each_instruction_takes_a_line_and_reused_ones_share_one() -> None:
     log(PhaseStarted("validating"))
     log(Warned(Problem("`cpu_allocation` is deprecated", HERE, remedy="use `max_cpu`")))
     log(ImageProgress("postgres:16", 138_000_000, 138_000_000, done=True))
+    log(BuildProgress("shop/api", 3, 9))
+    log(BuildProgress("shop/api", 9, 9, done=True, duration=41.0))
     for number in range(1, 8):
         finish(log, ADD, number, Outcome.SKIPPED, "up", "already done")
     finish(log, ADD, 8, Outcome.UPDATED, "service `db` is up at 172.18.0.2", "it changed")
@@ -49,6 +52,7 @@ def test_each_instruction_takes_a_line_and_reused_ones_share_one() -> None:
     expected = """\
           warning: main.star:3:5: `cpu_allocation` is deprecated — use `max_cpu`
           pulled postgres:16 (138 MB)
+          built shop/api in 41 s
           1–7/12 … 7 reused
            8/12 add_service("db") … updated in 0.41 s (it changed)   service `db` is up at 172.18.0.2
            9/12 add_service("db") … reused

@@ -10,7 +10,14 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from pytest_enclave.plan.events import ImageProgress, InstructionStarted, PhaseStarted, StepFinished, Waiting
+from pytest_enclave.plan.events import (
+    BuildProgress,
+    ImageProgress,
+    InstructionStarted,
+    PhaseStarted,
+    StepFinished,
+    Waiting,
+)
 from pytest_enclave.plan.record import Outcome, Step
 from pytest_enclave.report.live import LiveLine, is_interactive
 from pytest_enclave.source import Location
@@ -46,6 +53,22 @@ def test_the_line_says_what_is_pulled_started_and_waited_for() -> None:
     assert line.text() == 'enclave 4.2 s  3/7 add_service("db") · waiting for db: port sql (5432/TCP) to open'
     line(StepFinished(Step(ADD, Outcome.EXECUTED, 1.0), 3, 7))
     assert line.text() == "enclave 4.2 s  executing"
+
+
+def test_the_line_says_what_is_built() -> None:
+    line = live()
+    line(PhaseStarted("validating", 7))
+    line(BuildProgress("shop/api", 0, 0))
+    assert line.text() == "enclave 4.2 s  validating · building shop/api"
+    line(BuildProgress("shop/api", 3, 9))
+    assert line.text() == "enclave 4.2 s  validating · building shop/api, step 3 of 9"
+    line(BuildProgress("shop/db", 1, 2))
+    line(ImageProgress("redis:7", 1_000_000, 12_000_000))
+    assert line.text() == "enclave 4.2 s  validating · pulling redis:7, 1.0 MB of 12 MB · building 2 images"
+    line(BuildProgress("shop/api", 9, 9, done=True, duration=3.0))
+    line(BuildProgress("shop/db", 2, 2, done=True, duration=3.0))
+    line(ImageProgress("redis:7", 12_000_000, 12_000_000, done=True))
+    assert line.text() == "enclave 4.2 s  validating"
 
 
 def test_the_line_shows_no_secrets() -> None:

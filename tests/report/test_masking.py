@@ -114,3 +114,35 @@ def test_a_secret_is_masked_in_every_form_it_is_written_in(secret: str, around: 
     if secret in secrets.texts:
         for text in (around + secret + around, to_repr({"x": secret}), to_repr(json.dumps(secret, ensure_ascii=False))):
             assert secret not in secrets.mask(text) or secret in MASK
+
+
+def with_image(image: Struct, name: str = "api") -> Plan:
+    config = Struct("ServiceConfig", {"image": image})
+    return Plan((call("add_service", HERE, name=name, config=config),))
+
+
+def test_the_password_of_an_image_spec_is_a_secret() -> None:
+    fields = {"image": "r.example/shop/api:1", "registry": "r.example", "username": "annabel", "password": "hunter22"}
+    image = Struct("ImageSpec", fields)
+    secrets = Secrets.of_plan(with_image(image))
+    assert secrets.mask(to_repr(image)) == (
+        'ImageSpec(image = "r.example/shop/api:1", registry = "r.example", username = "annabel", password = "••••")'
+    )
+    task = call("run_sh", HERE, run="true", image=image)
+    assert Secrets.of_instructions([task]).mask("hunter22") == MASK
+
+
+def test_build_arguments_are_masked_as_environment_variables_are() -> None:
+    arguments = {"NPM_TOKEN": "hunter22", "VERSION": "1.22.333"}
+    image = Struct("ImageBuildSpec", {"image_name": "shop/api", "build_args": arguments})
+    assert Secrets.of_plan(with_image(image)).texts == {"hunter22"}
+
+
+def test_the_name_of_a_built_image_is_a_noun_of_reports() -> None:
+    image = Struct("ImageBuildSpec", {"image_name": "shop/frontend", "build_args": {"DB_PASSWORD": "frontend"}})
+    assert Secrets.of_plan(with_image(image)).texts == frozenset()
+
+
+def test_a_password_in_a_source_that_yields_no_plan_is_masked() -> None:
+    source = 'ImageSpec(image = "shop/api", username = "annabel", password = "hunter22", registry = 7)'
+    assert Secrets.of_sources({"main.star": source}).mask(source) == source.replace("hunter22", MASK)

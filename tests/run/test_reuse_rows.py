@@ -28,6 +28,10 @@ FORMS = {
     r"ip\((\w+)\)": 'plan.print("address " + {0}.ip_address)',
     r"assert\((\w+)\)": 'plan.verify({0}.ip_address, "!=", "")',
     r"store\((\w+),(\w+)\)": 'plan.store_service_files("{0}", "/data", name = "{1}")',
+    r"fs\((\w+),(\d+)\)": (
+        'plan.add_service("{0}", ServiceConfig(image = "img", env_vars = {{"V": "{1}"}}), force_update = True)'
+    ),
+    r"set\((\w+),(\w+)\)": 'plan.set_service("{0}", ServiceConfig(image = "{1}"))',
     r"(rm|stop|start)\((\w+)\)": 'plan.{0}_service("{1}")',
 }
 
@@ -56,6 +60,10 @@ ROWS = [
     ("I5", "p1 p2 p3", "p1 px p3", "run run run", 6),
     ("I6", "s(a,1) ip(a) x(a) assert(a)", "s(a,2) ip(a) x(a) assert(a)", "update skip run skip", 4),
     ("I7", "r(f,Hello) sf(a,1) x(a) assert(a)", "r(f,Bonjour) sf(a,1) x(a) assert(a)", "update update run skip", 4),
+    ("I8", "s(d,1)", "s(d,1) set(d,latest)", "update run", 2),
+    ("I9", "s(d,1)", "s(d,1) set(d,old) set(d,latest)", "update run run", 3),
+    ("I10", "s(db,1) s(be,1)", "s(db,1) s(be,1) set(db,debian)", "update skip run", 3),
+    ("I11", "s(db,1) s(be,1) set(db,debian)", "s(db,1) s(be,1) set(db,alpine)", "update skip run", 3),
     ("I12", "p1", "p1", "skip", 1),
     ("I14", "p1", "p2", "run", 2),
     ("I15", "pA pO", "pO pB", "skip run", 3),
@@ -101,6 +109,15 @@ def test_an_identical_run_after_any_row_executes_nothing(lab: Laboratory, row: t
     lab.ok(script(row[1]))
     lab.ok(script(row[2]))
     assert set(lab.outcomes(script(row[2]))) == {"skipped"}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_row_I19_a_forced_update_replaces_a_service_whether_it_changed_or_not(lab: Laboratory, version: int):
+    lab.ok(script("s(a,1) p1 x(a)"))
+    again = script(f"fs(a,{version}) p1 x(a)")
+    for _ in range(2):
+        assert lab.outcomes(again) == ["updated", "skipped", "executed"]
+    assert len(lab.kept) == 3
 
 
 def test_row_I13_a_script_that_grows_by_one_line_a_run_runs_one_line_a_run(lab: Laboratory):

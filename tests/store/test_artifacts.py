@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
 from pytest_enclave.errors import ExecutionError
 from pytest_enclave.store.artifacts import ArtifactStore
+
+Entry: TypeAlias = "tarfile.TarInfo | tuple[str, bytes]"
 
 
 @pytest.fixture
@@ -19,7 +22,7 @@ def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "artifacts")
 
 
-def tar(*members: tarfile.TarInfo | tuple[str, bytes]) -> Iterator[bytes]:
+def tar(*members: Entry) -> Iterator[bytes]:
     """A tar stream of files, given by name and content, and of ready-made members."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -36,6 +39,18 @@ def tar(*members: tarfile.TarInfo | tuple[str, bytes]) -> Iterator[bytes]:
 def link(name: str, target: str) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname = tarfile.SYMTYPE, target
+    return info
+
+
+def hard_link(name: str, target: str) -> tarfile.TarInfo:
+    info = link(name, target)
+    info.type = tarfile.LNKTYPE
+    return info
+
+
+def device(name: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = tarfile.CHRTYPE
     return info
 
 
@@ -93,6 +108,92 @@ def test_entries_that_would_leave_the_artifact_are_left_out(store: ArtifactStore
     assert content(store, "hostile") in ({"good": b"1"}, {"absolute": b"x", "good": b"1"})
     assert not (tmp_path / "outside").exists()
     assert not list(store.directory("hostile").rglob("passwd"))
+
+
+def way_out(target: Path, depth: str = "abcdefghijklmnop") -> list[Entry]:
+    """The published attack on `tarfile` (CVE-2025-4517): a chain of short links that stand for long directories.
+
+    Where they lead is longer than any path may be, and there `realpath` takes the last link for a file.
+    """
+    long = "d" * 247
+    members: list[Entry] = []
+    path = ""
+    for step in depth:
+        members += [directory(f"{path}{long}"), link(f"{path}{step}", long)]
+        path += f"{long}/"
+    chain = "/".join(depth) + "/" + "l" * 254
+    ups = "../" * (len(depth) + len(target.parts))
+    return [*members, link(chain, "../" * len(depth)), link("escape", f"{chain}/{ups}{str(target).lstrip('/')}")]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        lambda: [("escape/victim", b"changed")],
+        lambda: [hard_link("mine", "escape/victim"), ("mine", b"changed")],
+        lambda: [directory("escape"), ("escape/victim", b"changed")],
+        lambda: [link("again", "escape/victim"), ("again", b"changed")],
+    ],
+    ids=["through the link", "hard link", "directory", "link to it"],
+)
+def test_the_published_ways_out_by_paths_that_get_too_long_lead_nowhere(
+    store: ArtifactStore, tmp_path: Path, last: Callable[[], list[Entry]]
+):
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    victim.chmod(0o600)
+    store.store_tar("hostile", tar(*way_out(tmp_path), *last(), ("good", b"1")), content_only=False)
+    assert (victim.read_text(), victim.stat().st_mode & 0o777, victim.stat().st_nlink) == ("kept", 0o600, 1)
+    assert content(store, "hostile")["good"] == b"1"
+    assert outward(store.directory("hostile")) == []
+
+
+def outward(root: Path) -> list[str]:
+    """Links that lead out of a directory, or are longer than can be followed."""
+    found = []
+    for place, directories, files in os.walk(root):
+        for path in (Path(place, name) for name in (*directories, *files) if os.path.islink(f"{place}/{name}")):
+            try:
+                inside = path.resolve(strict=True).is_relative_to(root.resolve())
+            except FileNotFoundError:
+                inside = ".." not in os.path.relpath(os.path.join(place, os.readlink(path)), root).split("/")
+            found += [] if inside else [str(path)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("members", "kept"),
+    [
+        ([link("x", "later/../../y"), link("later", ".")], {"later"}),
+        ([link("x", "later/../y"), link("later", ".")], {"later"}),
+        ([link("x", "later/../y"), directory("later")], {"x", "later"}),
+        ([directory("d"), link("d/x", "../y"), hard_link("x", "d/x")], {"d", "d/x"}),
+        ([link("a", "a")], set()),
+        ([directory("d"), link("l", "d"), ("l/x", b"1")], {"d", "l"}),
+        (
+            [directory("d"), ("d/x", b"1"), link("l", "d"), link("m", "l/x"), link("n", "m")],
+            {"d", "d/x", "l", "m", "n"},
+        ),
+        ([("x", b"1"), link("l", "x"), ("l", b"2")], {"x", "l"}),
+        ([link("dangling", "nothing/there")], {"dangling"}),
+        ([("a/../x", b"1")], set()),
+        ([device("d"), hard_link("x", "d")], set()),
+        ([directory("etc"), ("etc/passwd", b"1"), hard_link("x", "/etc/passwd")], {"etc", "etc/passwd"}),
+        ([("x", b"1"), hard_link("y", "x"), hard_link("z", "nothing")], {"x", "y"}),
+        ([("d/" * 2100 + "x", b"1")], set()),
+    ],
+    ids=lambda value: "" if isinstance(value, set) else None,
+)
+def test_links_stay_that_lead_inside_when_all_is_there(store: ArtifactStore, members: list[Entry], kept: set[str]):
+    store.store_tar("links", tar(*members, ("good", b"1")), content_only=False)
+    root = store.directory("links")
+    assert {path.relative_to(root).as_posix() for path in root.rglob("*")} == {*kept, "good"}
+    assert outward(root) == []
+
+
+def test_a_file_that_takes_the_place_of_a_link_is_not_written_through_it(store: ArtifactStore):
+    store.store_tar("f", tar(("x", b"1"), link("l", "x"), ("l", b"2")), content_only=False)
+    assert content(store, "f") == {"x": b"1", "l": b"2"}
 
 
 @pytest.mark.parametrize("name", ["../../outside", "/absolute", "two words/ü", "x" * 300, "."])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tarfile
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -80,6 +80,21 @@ class ArtifactMounts:
         finally:
             # Volumes that the image declares are the container's own, and go with it.
             self._client.remove_container(container, force=True, v=True)
+
+
+def put_files(client: APIClient, container: str, files: Iterable[tuple[Path, str]]) -> None:
+    """Copy files of this machine into a container that has not been started, each to its path there."""
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as archive:
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for file, path in files:
+                member = tar.gettarinfo(file, path.lstrip("/"))
+                member.uid = member.gid = 0
+                member.uname = member.gname = ""
+                with file.open("rb") as content:
+                    tar.addfile(member, content)
+        archive.seek(0)
+        with translate("cannot copy files into its container"):
+            client.put_archive(container, "/", archive)
 
 
 def _pack(directory: Path, archive: IO[bytes]) -> None:

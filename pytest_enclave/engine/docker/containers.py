@@ -9,7 +9,7 @@ from pytest_enclave.engine.docker.limits import limits_of
 from pytest_enclave.engine.docker.networks import Network
 from pytest_enclave.engine.protocol import ServiceSpec
 from pytest_enclave.plan.facts import Capacity
-from pytest_enclave.plan.service import PortSpec
+from pytest_enclave.plan.service import Gpu, PortSpec
 
 
 def container_name(enclave: str, service: str) -> str:
@@ -40,7 +40,9 @@ def container_config(
         "Env": [f"{name}={value}" for name, value in spec.env_vars.items()],
         "Labels": {**spec.labels, **marks},
         "HostConfig": {"NetworkMode": f"container:{pod}", "Mounts": list(mounts), **limits_of(spec, capacity)},
+        **extras(spec),
     }
+    config["HostConfig"] |= host_extras(spec)
     if pod is None:
         config["HostConfig"] |= {"NetworkMode": network.name, "PortBindings": port_bindings(spec, network)}
         config |= _identity(spec, network)
@@ -49,6 +51,53 @@ def container_config(
     if spec.cmd:
         config["Cmd"] = list(spec.cmd)
     return config
+
+
+def extras(spec: ServiceSpec) -> dict[str, Any]:
+    """What a service asks for about its process, and few do."""
+    found: dict[str, Any] = {}
+    if spec.user:
+        found["User"] = spec.user
+    if spec.terminal:
+        found["Tty"] = True
+    return found
+
+
+def host_extras(spec: ServiceSpec) -> dict[str, Any]:
+    """What a service asks for of the engine's machine, and few do."""
+    found: dict[str, Any] = {}
+    if spec.init:
+        found["Init"] = True
+    if spec.capabilities:
+        found["CapAdd"] = list(spec.capabilities)
+    if spec.devices:
+        found["Devices"] = [_device(text) for text in spec.devices]
+    if spec.gpu is not None:
+        found |= _graphics(spec.gpu)
+    return found
+
+
+def _device(text: str) -> dict[str, str]:
+    """A device as `docker run --device` has it: `HOST`, `HOST:INSIDE` or `HOST:INSIDE:RIGHTS`."""
+    outside, _, rest = text.partition(":")
+    inside, _, rights = rest.partition(":")
+    if inside and not inside.startswith("/") and not rights:
+        inside, rights = "", inside
+    return {"PathOnHost": outside, "PathInContainer": inside or outside, "CgroupPermissions": rights or "rwm"}
+
+
+def _graphics(gpu: Gpu) -> dict[str, Any]:
+    request: dict[str, Any] = {"Driver": gpu.driver, "Capabilities": [["gpu"]]}
+    if gpu.ids:
+        request["DeviceIDs"] = list(gpu.ids)
+    else:
+        request["Count"] = -1 if gpu.count is None else gpu.count
+    found: dict[str, Any] = {"DeviceRequests": [request]} if gpu.ids or gpu.count != 0 else {}
+    if gpu.shared_memory is not None:
+        found["ShmSize"] = gpu.shared_memory << 20
+    if gpu.limits:
+        found["Ulimits"] = [{"Name": name, "Soft": limit, "Hard": limit} for name, limit in gpu.limits.items()]
+    return found
 
 
 def _identity(spec: ServiceSpec, network: Network) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.docker.connection import connect
-from pytest_enclave.engine.docker.discovery import Found, find_engine
+from pytest_enclave.engine.docker.discovery import Found, find_engine, is_told
 from pytest_enclave.engine.docker.images import Images
 from pytest_enclave.engine.docker.limits import MEGABYTE, problems_of
 from pytest_enclave.engine.docker.loading import Archives
@@ -21,14 +21,16 @@ from pytest_enclave.engine.docker.networks import NetworkPlan
 from pytest_enclave.engine.docker.pause import MACHINES
 from pytest_enclave.engine.docker.plots import Ground, Plot
 from pytest_enclave.engine.docker.pool import Pool
+from pytest_enclave.engine.docker.reaper import Reaper
 from pytest_enclave.engine.docker.site import DockerSite, SitePlan
 from pytest_enclave.engine.docker.subnets import POOLS
 from pytest_enclave.engine.docker.translation import translate
 from pytest_enclave.engine.http import HttpClient
-from pytest_enclave.engine.protocol import Clock, EnclaveId, Leak, Probe, PullPolicy, ServiceSpec
+from pytest_enclave.engine.protocol import NO_LOGINS, Clock, EnclaveId, Leak, Probe, PullPolicy, ServiceSpec
 from pytest_enclave.errors import EngineError, Problem
 from pytest_enclave.plan.events import Emit
 from pytest_enclave.plan.facts import Capacity
+from pytest_enclave.plan.image_sources import Build, Login
 from pytest_enclave.plan.images import HOST_ROOT, only_embedded
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ class DockerEngine:
         self._remover: APIClient | None = None
         self._info: Mapping[str, object] | None = None
         self._pool: Pool | None = None
+        self._reaper: Reaper | None = None
 
     @property
     def clock(self) -> Clock:
@@ -90,9 +93,22 @@ class DockerEngine:
         """The ID of each image the engine has, None for one it does not have."""
         return self._images().local(references)
 
-    def resolve_images(self, references: Iterable[str], policy: PullPolicy, emit: Emit) -> Mapping[str, str | Problem]:
+    def resolve_images(
+        self,
+        references: Iterable[str],
+        policy: PullPolicy,
+        emit: Emit,
+        logins: Mapping[str, Login] = NO_LOGINS,
+    ) -> Mapping[str, str | Problem]:
         """Have every image there, four at a time: its ID, or why it cannot be had."""
-        return self._images().resolve(references, policy, emit)
+        return self._images().resolve(references, policy, emit, logins)
+
+    def build_images(self, builds: Iterable[Build], policy: PullPolicy, emit: Emit) -> Mapping[str, str | Problem]:
+        """Have every image there, two at a time: its ID, or why it cannot be built."""
+        # Most packages build nothing.
+        from pytest_enclave.engine.docker.building import Builder
+
+        return Builder(self._connected(), self._images(), self._environ).build(builds, policy, emit)
 
     def capacity(self) -> Capacity:
         """All CPU and memory of the engine's machine, whatever else runs there."""
@@ -121,6 +137,7 @@ class DockerEngine:
 
     def open(self, enclave: EnclaveId, services: Collection[str] = ()) -> DockerSite:
         """A new, empty enclave: on a network that is ready for these services, or one made in the background."""
+        self._guard()
         pool = self._pool
         plan = SitePlan(self._networks(), self._binds(), self.capacity(), archives=self._archives)
         if pool is not None and (plot := pool.take(services)):
@@ -134,10 +151,20 @@ class DockerEngine:
         leaks = pool.close() if pool is not None else []
         self._http.close()
         with self._lock:
+            if self._reaper is not None:
+                self._reaper.dismiss()
+                self._reaper = None
             for client in (self._client, self._remover):
                 if client is not None:
                     client.close()
         return leaks
+
+    def _guard(self) -> None:
+        """From now on, what this process leaves when it is killed is removed, and so is what others have left."""
+        told = self._host or is_told(None, self._environ)
+        with self._lock:
+            if self._reaper is None:
+                self._reaper = Reaper(self._host or "" if told else self._find().probe.endpoint, self._environ)
 
     def _find(self) -> Found:
         with self._lock:

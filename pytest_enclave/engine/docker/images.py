@@ -12,9 +12,10 @@ from pytest_enclave.engine.docker.loading import Archives, Unloadable
 from pytest_enclave.engine.docker.pull_failures import PullFailed, problem_of
 from pytest_enclave.engine.docker.pulling import Puller
 from pytest_enclave.engine.docker.translation import Refused, translate
-from pytest_enclave.engine.protocol import PullPolicy
+from pytest_enclave.engine.protocol import NO_LOGINS, PullPolicy
 from pytest_enclave.errors import EngineError, Problem
 from pytest_enclave.plan.events import Emit, Warned
+from pytest_enclave.plan.image_sources import Login
 from pytest_enclave.plan.images import HOST_ROOT, Archive, only_embedded
 
 if TYPE_CHECKING:
@@ -67,10 +68,12 @@ class Images:
         wanted = list(dict.fromkeys(references))
         return dict(zip(wanted, RealClock().map(self.digest, wanted, AT_A_TIME), strict=True))
 
-    def resolve(self, references: Iterable[str], policy: PullPolicy, emit: Emit) -> Mapping[str, str | Problem]:
+    def resolve(
+        self, references: Iterable[str], policy: PullPolicy, emit: Emit, logins: Mapping[str, Login] = NO_LOGINS
+    ) -> Mapping[str, str | Problem]:
         """Have every image there: its ID, or why it cannot be had. Raises EngineError if the engine is lost."""
         wanted = list(dict.fromkeys(references))
-        puller = Puller(self.client, self.mirror, self.stall, emit)
+        puller = Puller(self.client, self.mirror, self.stall, emit, logins)
         try:
             found = RealClock().map(lambda reference: self._resolve(reference, policy, puller, emit), wanted, AT_A_TIME)
         except BaseException:
@@ -89,7 +92,7 @@ class Images:
         try:
             puller.pull(reference)
         except PullFailed as failed:
-            problem = problem_of(reference, failed, self.similar(reference))
+            problem = problem_of(reference, failed, self.similar(reference), puller.logins.get(reference))
             if local is None:
                 return problem
             emit(Warned(_stale(reference, problem)))

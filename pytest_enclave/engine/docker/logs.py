@@ -16,8 +16,11 @@ MARGIN = 0.001
 """Seconds. The engine counts nanoseconds, which a float is too coarse for, so it is asked for a little more."""
 
 
-def read_logs(client: APIClient, container: str, since: float | None) -> list[LogLine]:
-    """The lines written since then (seconds since the epoch), oldest first. Raises EngineError."""
+def read_logs(client: APIClient, container: str, since: float | None, *, whole: bool = False) -> list[LogLine]:
+    """The lines written since then (seconds since the epoch), oldest first. Raises EngineError.
+
+    `whole`: read as one piece, as what was written to a terminal comes in pieces without meaning.
+    """
     with translate("cannot read a service's log"):
         written = client.logs(
             container,
@@ -28,7 +31,7 @@ def read_logs(client: APIClient, container: str, since: float | None) -> list[Lo
             timestamps=True,
             since=float(since) - MARGIN if since else None,
         )
-        return [line for line in parse(written) if since is None or line.at >= since]
+        return [line for line in parse([b"".join(written)] if whole else written) if since is None or line.at >= since]
 
 
 def parse(pieces: Iterable[bytes]) -> list[LogLine]:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.clock import RealClock
-from pytest_enclave.engine.docker.labels import ownership
 from pytest_enclave.engine.docker.networks import Network, NetworkPlan, host_address, make_network
+from pytest_enclave.engine.docker.owners import ownership
 from pytest_enclave.engine.docker.pause import have_image
 from pytest_enclave.engine.docker.podfiles import PodFiles, sample
 from pytest_enclave.engine.docker.pods import Place, Pod, make_pod, quiet

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from pytest_enclave.errors import Problem
+from pytest_enclave.plan.image_sources import WRONG_LOGIN, Login
 
 
 class PullFailed(Exception):
@@ -65,8 +66,8 @@ _RULES: tuple[tuple[str, str, str], ...] = (
 """Patterns, in the order in which they are tried; what they mean; what to do. `{said}` is the engine's reason."""
 
 
-def problem_of(reference: str, failed: PullFailed, similar: Sequence[str]) -> Problem:
-    """The problem that a failed pull is; `similar` are local images with a similar name."""
+def problem_of(reference: str, failed: PullFailed, similar: Sequence[str], login: Login | None = None) -> Problem:
+    """The problem that a failed pull, with this login if any, is; `similar` are local images with a similar name."""
     said = str(failed)
     meaning, remedy = f"it cannot be pulled: {said}", ""
     for pattern, told, advice in _RULES:
@@ -74,6 +75,8 @@ def problem_of(reference: str, failed: PullFailed, similar: Sequence[str]) -> Pr
             what = (found.groupdict().get("what") or "").rstrip(",") or _short(said)
             meaning, remedy = told.format(said=_short(said), what=what), advice
             break
+    if login is not None and "docker login" in remedy:
+        remedy = WRONG_LOGIN
     there = f"; the engine has {', '.join(similar)}" if similar else ""
     return Problem(f'image "{reference}": {meaning}{there}', subject=reference, remedy=remedy)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_enclave.engine.docker.pull_failures import PullFailed
 from pytest_enclave.engine.docker.translation import Refused, Unanswered, accepted, translate
+from pytest_enclave.engine.protocol import NO_LOGINS
 from pytest_enclave.plan.events import Emit, ImageProgress
+from pytest_enclave.plan.image_sources import HUB, Login
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -18,14 +20,20 @@ if TYPE_CHECKING:
 EVERY = 0.1
 """Seconds between two tellings of progress."""
 
+INDEX = "https://index.docker.io/v1/"
+"""What the engine calls the default registry."""
+
 DONE = ("Download complete", "Pull complete", "Already exists")
 """What the engine says of a layer that needs no more bytes."""
 
 
 class Puller:
-    """Pulls images, several at a time if need be."""
+    """Pulls images, several at a time if need be; those that have `logins` with these alone, and from no mirror."""
 
-    def __init__(self, client: APIClient, mirror: str, stall: float, emit: Emit) -> None:
+    def __init__(
+        self, client: APIClient, mirror: str, stall: float, emit: Emit, logins: Mapping[str, Login] = NO_LOGINS
+    ) -> None:
+        self.logins = logins
         self._client = client
         self._mirror = mirror.rstrip("/")
         self._stall = stall
@@ -38,7 +46,7 @@ class Puller:
 
     def pull(self, reference: str) -> None:
         """Have the image there, under this name. Raises PullFailed with the engine's words."""
-        if self._mirror and names_no_registry(reference):
+        if self._mirror and names_no_registry(reference) and reference not in self.logins:
             mirrored = f"{self._mirror}/{reference}"
             try:
                 self._pull(mirrored, reference)
@@ -72,7 +80,8 @@ class Puller:
         try:
             with translate("pull"):
                 registry, _ = resolve_repository_name(repository)
-                header = get_config_header(self._client, registry)
+                login = self.logins.get(reference)
+                header = _header(login) if login else get_config_header(self._client, registry)
                 response = self._client.post(
                     f"{self._client.base_url}/v{self._client.api_version}/images/create",
                     params={"fromImage": repository, "tag": tag or "latest"},
@@ -100,6 +109,14 @@ class Puller:
                 self._client.tag(pulled, repository, tag or "latest")
         except Refused as refused:
             raise PullFailed(refused.explanation) from None
+
+
+def _header(login: Login) -> bytes:
+    from docker.auth import encode_header
+
+    server = INDEX if login.registry == HUB else login.registry
+    told = {"username": login.username, "password": login.password, "serveraddress": server}
+    return bytes(encode_header(told))
 
 
 class _Layers:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.discovery import DEFAULT_SOCKET
+from pytest_enclave.engine.docker.owners import Owner
 from pytest_enclave.engine.docker.translation import Refused, translate
 from pytest_enclave.engine.protocol import Leak
 from pytest_enclave.errors import EngineError
@@ -58,6 +59,12 @@ def remove_images(client: APIClient, endpoint: str, freeze: str, deadline: float
     except EngineError as error:
         command = f"{docker} images -aq --filter label={labels.FROZEN}={freeze} | xargs -r {docker} rmi"
         return [Leak("images", freeze, error.message, command)]
+
+
+def remove_owned(client: APIClient, endpoint: str, owner: Owner, deadline: float) -> list[Leak]:
+    """Remove all that a process made, images of frozen services included. Raises EngineError."""
+    removal = _Removal(client, _command(endpoint), owner.filter, deadline)
+    return [*removal.run(), *removal.run_images()]
 
 
 def _command(endpoint: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_enclave.engine.clock import RealClock
+from pytest_enclave.engine.clock import attempted
 from pytest_enclave.engine.docker.archives import read_archive
 from pytest_enclave.engine.docker.artifacts import ArtifactMounts
 from pytest_enclave.engine.docker.commands import run_command
@@ -20,13 +20,13 @@ from pytest_enclave.engine.docker.freezing import Freezer
 from pytest_enclave.engine.docker.frozen import FrozenEnclave
 from pytest_enclave.engine.docker.gate import Gate
 from pytest_enclave.engine.docker.images import Images
-from pytest_enclave.engine.docker.labels import ownership
 from pytest_enclave.engine.docker.lifecycle import Lifecycle
 from pytest_enclave.engine.docker.listening import accepts_connections, listens_behind_proxy
 from pytest_enclave.engine.docker.live import LiveServices, Service
 from pytest_enclave.engine.docker.loading import Archives
 from pytest_enclave.engine.docker.logs import read_logs
 from pytest_enclave.engine.docker.networks import EnclaveNetwork, Network, NetworkPlan, make_network
+from pytest_enclave.engine.docker.owners import ownership
 from pytest_enclave.engine.docker.persistent import PersistentVolumes
 from pytest_enclave.engine.docker.plots import Plot
 from pytest_enclave.engine.docker.points import Points
@@ -142,15 +142,11 @@ class DockerSite:
         """
         network = self._network.ready()
 
-        def attempt(spec: ServiceSpec) -> EnclaveError | None:
-            try:
-                with self._gate.passing():
-                    self._bring_up(spec, network, artifacts)
-            except EnclaveError as error:
-                return error
-            return None
+        def bring_up(spec: ServiceSpec) -> None:
+            with self._gate.passing():
+                self._bring_up(spec, network, artifacts)
 
-        outcomes = RealClock().map(attempt, specs, parallelism)
+        outcomes = attempted(bring_up, specs, parallelism)
         return {spec.name: outcome for spec, outcome in zip(specs, outcomes, strict=True)}
 
     def act(self, name: str, action: Action) -> None:
@@ -206,7 +202,7 @@ class DockerSite:
         service, state = self._live.find(name), self._live.state(name)
         if service is None or state is None or state.gone:
             return []
-        return read_logs(self._client, service.container, since)
+        return read_logs(self._client, service.container, since, whole=service.spec.terminal)
 
     def exit_of(self, name: str) -> Exit | None:
         """How the service's process ended, or None while it lives; no call while events are followed."""

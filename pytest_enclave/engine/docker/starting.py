@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.docker import labels
-from pytest_enclave.engine.docker.artifacts import ArtifactMounts
+from pytest_enclave.engine.docker.artifacts import ArtifactMounts, put_files
 from pytest_enclave.engine.docker.containers import container_config, container_name
 from pytest_enclave.engine.docker.events import Follower
 from pytest_enclave.engine.docker.frozen import FrozenService
@@ -20,6 +20,7 @@ from pytest_enclave.engine.docker.plots import Plot
 from pytest_enclave.engine.docker.states import ContainerState
 from pytest_enclave.engine.docker.translation import Refused, translate
 from pytest_enclave.engine.docker.volumes import put_volume, volume_mount
+from pytest_enclave.engine.moved import moved_files
 from pytest_enclave.engine.protocol import ServiceSpec
 from pytest_enclave.errors import EnclaveError, EngineError, ImageUnavailable, ServiceError
 from pytest_enclave.plan.facts import Capacity
@@ -107,6 +108,8 @@ class Starter:
         try:
             for volume in volumes:
                 put_volume(self.client, container, volume)
+            if spec.moved and frozen is None:
+                put_files(self.client, container, moved_files(spec, artifacts))
             self.gate.check()
             if frozen and not frozen.lived:
                 as_it_was = replace(frozen.state, ip_address=spec.address.ip_address, starts=0)

@@ -16,15 +16,17 @@ from pytest_enclave.engine.embedded.limits import problems_of
 from pytest_enclave.engine.embedded.probe import examine, unavailable
 from pytest_enclave.engine.embedded.roots import start_spec
 from pytest_enclave.engine.embedded.site import EmbeddedSite, Frozen
+from pytest_enclave.engine.embedded.ways_out import WaysOut
 from pytest_enclave.engine.http import HttpClient
-from pytest_enclave.engine.protocol import Clock, EnclaveId, Leak, Probe, PullPolicy, ServiceSpec
+from pytest_enclave.engine.protocol import NO_LOGINS, Clock, EnclaveId, Leak, Probe, PullPolicy, ServiceSpec
 from pytest_enclave.errors import EngineError, Problem
 from pytest_enclave.images.resolve import ImageSources
 from pytest_enclave.images.store import ImageStore, default_root
 from pytest_enclave.linux.cgroups import Cgroups
 from pytest_enclave.linux.identity import own_map
-from pytest_enclave.plan.events import Emit
+from pytest_enclave.plan.events import Emit, Warned
 from pytest_enclave.plan.facts import Capacity
+from pytest_enclave.plan.image_sources import Build, Login
 from pytest_enclave.plan.images import HOST_ROOT
 
 MEGABYTE = 1 << 20
@@ -59,6 +61,7 @@ class EmbeddedEngine:
         self._clock = RealClock()
         self._http = HttpClient()
         self._launcher = Launcher()
+        self._ways_out = WaysOut()
         self._lock = threading.Lock()
         self._images: ImageSources | None = None
         self._asked: set[str] = set()
@@ -91,11 +94,29 @@ class EmbeddedEngine:
         self._asked.update(reference for reference in wanted if found[reference])
         return found
 
-    def resolve_images(self, references: Iterable[str], policy: PullPolicy, emit: Emit) -> Mapping[str, str | Problem]:
-        """Have every image there, four at a time: its digest, or why it cannot be had."""
+    def resolve_images(
+        self,
+        references: Iterable[str],
+        policy: PullPolicy,
+        emit: Emit,
+        logins: Mapping[str, Login] = NO_LOGINS,
+    ) -> Mapping[str, str | Problem]:
+        """Have every image there, four at a time: its digest, or why it cannot be had.
+
+        What is known by then of enclaves without a way out is told as well: here users listen.
+        """
         wanted = list(references)
-        found = self._sources().resolve((each for each in wanted if each != HOST_ROOT), policy, emit)
+        found = self._sources().resolve((each for each in wanted if each != HOST_ROOT), policy, emit, logins)
+        for problem in self._ways_out.missing():
+            emit(Warned(problem))
         return {reference: found.get(reference, HOST_ROOT) for reference in wanted}
+
+    def build_images(self, builds: Iterable[Build], policy: PullPolicy, emit: Emit) -> Mapping[str, str | Problem]:
+        """Have every image there: its digest, or why it cannot be built. By a local Docker, or here if none answers."""
+        # Most packages build nothing.
+        from pytest_enclave.engine.embedded.building import Builder
+
+        return Builder(self._sources(), self.open).build(builds, policy, emit)
 
     def capacity(self) -> Capacity:
         """All CPU and memory of this machine, whatever else runs here."""
@@ -147,6 +168,8 @@ class EmbeddedEngine:
             # Raises what explains it, if it is this machine that does not let us.
             self.probe()
             raise
+        if self._egress:
+            self._ways_out.ask(enclave.name, enclosure.client)
         return EmbeddedSite(enclosure, self._http, self._prepare, self._fork)
 
     def _fork(self, enclave: EnclaveId, origin: Frozen) -> EmbeddedSite:

@@ -43,7 +43,9 @@ def run_command(client: Client, service: str, command: Sequence[str], deadline: 
     finally:
         os.close(reader)
     if "error" in reply:
-        raise NotReached(f"the service {reply['error']}")
+        if reply.get("kind") == "absent":
+            raise NotReached("the service does not run")
+        raise NotReached(f"the command cannot be run: {reply['error']}")
     return ExecResult(reply["code"], output.decode(errors="replace"))
 
 

@@ -15,7 +15,7 @@ LEAST_MEMORY = 6
 def problems_of(spec: ServiceSpec, capacity: Capacity, *, groups: bool) -> list[Problem]:
     """Warnings and errors about one service; `groups`: whether there are control groups to set limits by."""
     cpu = _cpu(spec, capacity) if groups else _no_groups(spec)
-    return [*cpu, *_memory(spec, capacity), *_ports(spec)]
+    return [*cpu, *_memory(spec, capacity), *_ports(spec), *_lacking(spec)]
 
 
 def _no_groups(spec: ServiceSpec) -> Iterator[Problem]:
@@ -53,6 +53,28 @@ def _memory(spec: ServiceSpec, capacity: Capacity) -> Iterator[Problem]:
             subject=spec.name,
             severity="warning",
         )
+
+
+def _lacking(spec: ServiceSpec) -> Iterator[Problem]:
+    """What services can ask of Docker, and there is nothing of here."""
+    wanted = {
+        "capabilities": (
+            bool(spec.capabilities),
+            "it gets the capabilities that Docker gives by default, and no others",
+        ),
+        "devices": (bool(spec.devices), "it gets the devices that Docker gives by default, and no others"),
+        "gpu": (spec.gpu is not None, "it gets no graphics processors"),
+        "tini_enabled": (spec.init, "its own program is its first process"),
+        "tty_enabled": (spec.terminal, "it writes to a file, not to a terminal"),
+    }
+    for name, (asked, instead) in wanted.items():
+        if asked:
+            yield Problem(
+                f"`{name}` has no effect with the embedded engine: {instead}",
+                subject=spec.name,
+                remedy="run on Docker if it needs that: --enclave-engine=docker",
+                severity="warning",
+            )
 
 
 def _ports(spec: ServiceSpec) -> Iterator[Problem]:

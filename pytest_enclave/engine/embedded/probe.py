@@ -50,13 +50,11 @@ ON_DISK = "files that services write are kept on disk: this kernel has no user a
 class Examination:
     """What came of it: why the engine cannot run here, or as whom it does.
 
-    `endpoint` completes the words "embedded on …". `storage` is where services' files can be kept, `tmpfs` or `disk`;
-    `notes` are sentences about what works in part only.
+    `endpoint` completes the words "embedded on …"; `notes` are sentences about what works in part only.
     """
 
     refusal: Refusal | None = None
     endpoint: str = ""
-    storage: str = "tmpfs"
     notes: tuple[str, ...] = ()
 
 
@@ -79,8 +77,7 @@ def examine() -> Examination:
     trial = attempt()
     if trial.failure is not None:
         return Examination(refusal(machine, trial.failure))
-    storage = "disk" if trial.facts.get("disk") else "tmpfs"
-    return Examination(None, endpoint(trial.kind, trial.uids), storage, tuple(_notes(trial)))
+    return Examination(None, endpoint(trial.kind, trial.uids), tuple(_notes(trial)))
 
 
 def unavailable(refusal: Refusal) -> EngineUnavailable:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 
+from pytest_enclave.engine.embedded import wording
 from pytest_enclave.engine.embedded.client import Client
 from pytest_enclave.engine.protocol import Endpoint, NotReached
 from pytest_enclave.errors import ServiceError
@@ -43,10 +44,13 @@ class Reach:
             return known[key]
 
     def renew(self, service: str) -> bool:
-        """Let all ways to a service be made anew; whether there were any."""
+        """Let all ways to a service be made anew; whether there were any. Raises EngineError."""
         with self._lock:
             self._known.pop(service, None)
-            return bool(self._client.ask({"do": "unrelay", "name": service})["dropped"])
+            answer = self._client.ask({"do": "unrelay", "name": service})
+        if "error" in answer:
+            raise wording.refused(f'ways to the ports of service "{service}" cannot be made anew', answer)
+        return bool(answer["dropped"])
 
     def publish(self, service: str, port: PortSpec, public: PortSpec, patience: float = 0.0) -> socket.socket:
         """A listener at a port's public number, still to be used by `use`. Raises ServiceError if it is taken.
@@ -96,7 +100,9 @@ class Reach:
         request = {"do": "relay", "name": service, "port": port.number, "protocol": port.transport_protocol.lower()}
         answer = self._client.ask({**request, **more}, [listener.fileno()] if listener else [])
         if "error" in answer:
-            raise NotReached(f"there is {answer['error']}")
+            if answer.get("kind") == "absent":
+                raise NotReached("there is no such service")
+            raise NotReached(f"there can be no way to port {port.number}: {answer['error']}")
         return Endpoint(*answer["endpoint"]) if answer["endpoint"] else None
 
     def _bind(self, service: str, port: PortSpec) -> socket.socket:

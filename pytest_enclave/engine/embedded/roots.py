@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import stat
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,12 @@ from pytest_enclave.plan.images import HOST_ROOT
 
 HOST_COMMAND = ("/bin/sh", "-c", "while :; do sleep 3600; done")
 """What a service from the machine's root directory runs if nothing is said: it waits for commands."""
+
+MAY_BE_CLOSED = ("/etc", "/opt", "/usr/local")
+"""What `host:/` shows that people, and not distributions, put files into."""
+
+MOST_LOOKED_AT = 50_000
+"""Files of each: some 0.2 s."""
 
 HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -40,7 +47,7 @@ def start_spec(spec: ServiceSpec, find: Callable[[str], StoredImage | None]) -> 
             "argv": [*spec.entrypoint, *spec.cmd] or list(HOST_COMMAND),
             "env": {"PATH": HOST_PATH, **spec.env_vars},
             "directory": "/",
-            "user": "",
+            "user": spec.user,
             "stop_signal": signal.SIGTERM,
         }
     image = find(spec.image)
@@ -59,32 +66,44 @@ def start_spec(spec: ServiceSpec, find: Callable[[str], StoredImage | None]) -> 
         "env": {**dict(variable.partition("=")[::2] for variable in config.env), **spec.env_vars},
         "volumes": list(config.volumes),
         "directory": config.working_dir or "/",
-        "user": config.user,
+        "user": spec.user or config.user,
         "stop_signal": signal_number(config.stop_signal),
     }
 
 
 @cache
-def secrets_of_the_machine(directory: str = "/etc") -> tuple[tuple[str, bool], ...]:
+def secrets_of_the_machine(directories: tuple[str, ...] = MAY_BE_CLOSED) -> tuple[tuple[str, bool], ...]:
     """Paths that not everybody on this machine may read, each with whether it is a directory: nor may services.
 
-    For root alone: others could not read them either.
+    For root alone: others could not read them either. Of each directory what is nearest to the top is looked at, and
+    no more than `MOST_LOOKED_AT` files.
     """
     if os.geteuid() != 0:
         return ()
-    found: list[tuple[str, bool]] = []
-    for place, directories, files in os.walk(directory):
-        for name in [*directories, *files]:
-            try:
-                mode = os.lstat(f"{place}/{name}").st_mode
-            except FileNotFoundError:
-                continue
-            if stat.S_ISDIR(mode) and not mode & stat.S_IXOTH:
-                found.append((f"{place}/{name}", True))
-                directories.remove(name)
-            elif stat.S_ISREG(mode) and not mode & stat.S_IROTH:
-                found.append((f"{place}/{name}", False))
-    return tuple(found)
+    return tuple(found for directory in directories for found in _closed_below(directory))
+
+
+def _closed_below(directory: str) -> Iterator[tuple[str, bool]]:
+    left = MOST_LOOKED_AT
+    waiting = deque([directory])
+    while waiting:
+        try:
+            entries = os.scandir(waiting.popleft())
+        except OSError:
+            continue
+        with entries:
+            for entry in entries:
+                left -= 1
+                if left < 0:
+                    return
+                try:
+                    mode = entry.stat(follow_symlinks=False).st_mode
+                except OSError:
+                    continue
+                if stat.S_ISDIR(mode) and mode & stat.S_IXOTH:
+                    waiting.append(entry.path)
+                elif stat.S_ISDIR(mode) or (stat.S_ISREG(mode) and not mode & stat.S_IROTH):
+                    yield entry.path, stat.S_ISDIR(mode)
 
 
 def signal_number(text: str) -> int:

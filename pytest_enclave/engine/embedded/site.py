@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from pytest_enclave.engine.clock import RealClock
+from pytest_enclave.engine.clock import attempted
 from pytest_enclave.engine.embedded import wording
 from pytest_enclave.engine.embedded.client import Client, Reply
 from pytest_enclave.engine.embedded.execution import run_command
@@ -18,6 +18,7 @@ from pytest_enclave.engine.embedded.launching import Enclosure
 from pytest_enclave.engine.embedded.log_lines import read_lines
 from pytest_enclave.engine.embedded.reaching import Reach
 from pytest_enclave.engine.http import HttpClient
+from pytest_enclave.engine.moved import moved_files
 from pytest_enclave.engine.protocol import (
     Action,
     Address,
@@ -69,29 +70,24 @@ class EmbeddedSite:
         """Every live service by name, as init knows them: one question to it."""
         if self._closed:
             return {}
-        states = self._client.ask({"do": "observe"})["services"]
+        answer = self._client.ask({"do": "observe"})
+        if "error" in answer:
+            raise wording.refused(f"enclave {self._enclosure.name} cannot tell of its services", answer)
+        states = answer["services"]
         return {name: _fact(state) for name, state in states.items() if state["status"] not in ("absent", "starting")}
 
     def reserve(self, name: str) -> Address:
         """Hostname and address of a service: its name, and the next free address of the enclave's network."""
         answer = self._client.ask({"do": "reserve", "name": name})
         if "error" in answer:
-            raise EngineError(answer["error"])
+            raise wording.refused(f'service "{name}" cannot have an address', answer)
         return Address(name, answer["ip"])
 
     def start(
         self, specs: Sequence[ServiceSpec], artifacts: Mapping[str, Path], parallelism: int
     ) -> Mapping[str, EnclaveError | None]:
         """Start services, replacing live ones of the same name; per service None, or what went wrong."""
-
-        def attempt(spec: ServiceSpec) -> EnclaveError | None:
-            try:
-                self._start(spec, artifacts)
-            except EnclaveError as error:
-                return error
-            return None
-
-        outcomes = RealClock().map(attempt, specs, parallelism)
+        outcomes = attempted(lambda spec: self._start(spec, artifacts), specs, parallelism)
         return {spec.name: outcome for spec, outcome in zip(specs, outcomes, strict=True)}
 
     def act(self, name: str, action: Action) -> None:
@@ -104,7 +100,7 @@ class EmbeddedSite:
             self._reach.forget(name)
         if "error" in answer:
             kinds = {"absent": wording.no_service, "ended": wording.does_not_run}
-            if answer["kind"] in kinds:
+            if answer.get("kind") in kinds:
                 raise kinds[answer["kind"]](name)
             raise ServiceError(f'service "{name}": {action.value} failed: {answer["error"]}', service=name)
 
@@ -123,7 +119,10 @@ class EmbeddedSite:
         """Whether something accepts connections on the service's port right now. UDP and SCTP: always."""
         if port.transport_protocol != "TCP":
             return True
-        return bool(self._ask({"do": "accepts", "name": name, "port": port.number})["accepts"])
+        answer = self._ask({"do": "accepts", "name": name, "port": port.number})
+        if "error" in answer:
+            raise wording.refused(f'port {port.number} of service "{name}" cannot be looked at', answer)
+        return bool(answer["accepts"])
 
     def dial(self, name: str, port: PortSpec) -> Endpoint:
         """Where the test process reaches the port: at its public number, or else its own one if that is free."""
@@ -131,19 +130,36 @@ class EmbeddedSite:
 
     def read(self, name: str, path: str) -> Iterator[bytes]:
         """A tar stream of a file or directory inside the service. Raises NotReached where there is none."""
-        reader, writer = os.pipe()
-        with ExitStack() as undo:
-            undo.callback(os.close, reader)
-            try:
-                answer = self._ask({"do": "read", "name": name, "path": path}, [writer])
-            finally:
-                os.close(writer)
-            if answer.get("kind") == "absent":
-                raise NotReached("there is no such service")
-            if "error" in answer:
-                raise NotReached(f"there is no {path}: {answer['error']}")
-            undo.pop_all()
-        return _stream(reader)
+        answer, stream = self._streamed({"do": "read", "name": name, "path": path})
+        if answer.get("kind") == "absent":
+            raise NotReached("there is no such service")
+        if "error" in answer:
+            raise NotReached(f"there is no {path}: {answer['error']}")
+        return stream
+
+    def hold(self, spec: ServiceSpec) -> None:
+        """Have a service that runs nothing: there are but its files. Raises ServiceError."""
+        answer = self._ask({"do": "hold", "spec": {**self._prepare(spec), "artifacts": [], "moved": []}})
+        if "error" in answer:
+            raise wording.start_failure(spec, answer)
+
+    def put(self, name: str, content: IO[bytes], target: str, *, directory: bool, owner: str, mode: int | None) -> None:
+        """Put the files of a tar archive into a service that is held, below `target`, or at it where it is one file.
+
+        `target` is a directory if `directory` says so, or if it is one; `owner` is `user:group`, empty for the
+        archive's. Raises ServiceError.
+        """
+        told = {"do": "put", "name": name, "target": target, "directory": directory, "owner": owner, "mode": mode}
+        answer = self._ask(told, [content.fileno()])
+        if "error" in answer:
+            raise ServiceError(f"{target} cannot be written: {answer['error']}", service=name)
+
+    def changes(self, name: str) -> Iterator[bytes]:
+        """A tar stream of what a service has changed, as a layer of an image. Raises ServiceError."""
+        answer, stream = self._streamed({"do": "changes", "name": name})
+        if "error" in answer:
+            raise ServiceError(f'what service "{name}" changed cannot be read: {answer["error"]}', service=name)
+        return stream
 
     def logs(self, name: str, since: float | None = None) -> Sequence[LogLine]:
         """What the service has written since then (seconds since the epoch), oldest first; nothing if it is gone."""
@@ -221,7 +237,8 @@ class EmbeddedSite:
     def _start(self, spec: ServiceSpec, artifacts: Mapping[str, Path]) -> None:
         self._check_open()
         mounted = [[str(artifacts[artifact]), path] for path, artifact in sorted(spec.files.items())]
-        request = {**self._prepare(spec), "artifacts": mounted}
+        moved = [[str(file), path] for file, path in moved_files(spec, artifacts)]
+        request = {**self._prepare(spec), "artifacts": mounted, "moved": moved}
         with ExitStack() as listeners:
             published = []
             patience = 0.0
@@ -250,6 +267,20 @@ class EmbeddedSite:
     def _ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
         self._check_open()
         return self._client.ask(request, descriptors)
+
+    def _streamed(self, request: dict[str, Any]) -> tuple[dict[str, Any], Iterator[bytes]]:
+        """The answer to a request, and what is written to the pipe that goes with it: nothing if there is an error."""
+        reader, writer = os.pipe()
+        with ExitStack() as undo:
+            undo.callback(os.close, reader)
+            try:
+                answer = self._ask(request, [writer])
+            finally:
+                os.close(writer)
+            if "error" in answer:
+                return answer, iter(())
+            undo.pop_all()
+        return answer, _stream(reader)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_enclave.engine.protocol import ServiceSpec
-from pytest_enclave.errors import ServiceError
+from pytest_enclave.errors import EngineError, ServiceError
 
 
 def start_failure(spec: ServiceSpec, answer: Mapping[str, Any]) -> ServiceError:
@@ -18,6 +18,11 @@ def start_failure(spec: ServiceSpec, answer: Mapping[str, Any]) -> ServiceError:
     elif answer.get("kind") == "not executable":
         said = f"its command may not be executed: {said}"
     return ServiceError(f'service "{spec.name}" did not start: {said}', service=spec.name, remedy=remedy)
+
+
+def refused(what: str, answer: Mapping[str, Any]) -> EngineError:
+    """An enclave's processes cannot answer; `what` says what they were asked for."""
+    return EngineError(f"{what}: {answer['error']}")
 
 
 def no_service(name: str) -> ServiceError:

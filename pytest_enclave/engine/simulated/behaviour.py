@@ -18,6 +18,7 @@ class Timing:
     exec: float = 0.05
     request: float = 0.01
     pull: float = 1.0
+    build: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,14 @@ class ScriptedImage:
     local: bool = True
     missing: str | None = None
     pull_takes: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedBuild:
+    """The build of an image: why it fails (None: it does not), and what it takes (None: as the timing has it)."""
+
+    fails: str | None = None
+    takes: float | None = None
 
 
 def digest_of(reference: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from pytest_enclave.engine.protocol import EnclaveId, Leak, Probe, PullPolicy, ServiceSpec
+from pytest_enclave.engine.protocol import NO_LOGINS, EnclaveId, Leak, Probe, PullPolicy, ServiceSpec
 from pytest_enclave.engine.simulated.clock import VirtualClock
 from pytest_enclave.engine.simulated.script import Script
 from pytest_enclave.engine.simulated.site import SimulatedSite
 from pytest_enclave.errors import EngineUnavailable, Problem
-from pytest_enclave.plan.events import Emit, ImageProgress
+from pytest_enclave.plan.events import BuildProgress, Emit, ImageProgress
 from pytest_enclave.plan.facts import Capacity
+from pytest_enclave.plan.image_sources import BUILT, Build, Login
 from pytest_enclave.plan.images import HOST_ROOT, only_embedded
 
 
@@ -50,13 +51,25 @@ class SimulatedEngine:
         """The digest of each image; None for those missing, or not local and not pulled yet."""
         return {reference: self._local(reference) for reference in references}
 
-    def resolve_images(self, references: Iterable[str], policy: PullPolicy, emit: Emit) -> Mapping[str, str | Problem]:
-        """Have every image there, all at once in virtual time; only pulls take some."""
+    def resolve_images(
+        self,
+        references: Iterable[str],
+        policy: PullPolicy,
+        emit: Emit,
+        logins: Mapping[str, Login] = NO_LOGINS,
+    ) -> Mapping[str, str | Problem]:
+        """Have every image there, all at once in virtual time; only pulls take some. Anybody may pull."""
         wanted = list(dict.fromkeys(references))
         resolved = self._clock.map(
             lambda reference: self._resolve(reference, policy, emit), wanted, limit=max(1, len(wanted))
         )
         return dict(zip(wanted, resolved, strict=True))
+
+    def build_images(self, builds: Iterable[Build], policy: PullPolicy, emit: Emit) -> Mapping[str, str | Problem]:
+        """Have every image there, all at once in virtual time: nothing is built, digests tell what it would be of."""
+        wanted = list({build.name: build for build in builds}.values())
+        built = self._clock.map(lambda build: self._build(build, policy, emit), wanted, limit=max(1, len(wanted)))
+        return {build.name: outcome for build, outcome in zip(wanted, built, strict=True)}
 
     def capacity(self) -> Capacity | None:
         """What services can be given in all, as scripted: 8 CPUs and 16 GB where nothing else is said."""
@@ -91,8 +104,28 @@ class SimulatedEngine:
         if self._lacks(reference):
             return None
         image = self._script.image_of(reference)
+        local = image.local and not reference.startswith(f"{BUILT}/")
         with self._lock:
-            return image.digest if image.local or reference in self._pulled else None
+            return image.digest if local or reference in self._pulled else None
+
+    def _build(self, build: Build, policy: PullPolicy, emit: Emit) -> str | Problem:
+        local = self._local(build.name)
+        if local is not None and policy is not PullPolicy.ALWAYS:
+            return local
+        scripted = self._script.build_of(build.title)
+        emit(BuildProgress(build.title, step=1, steps=1))
+        takes = self._script.times.build if scripted.takes is None else scripted.takes
+        self._clock.advance(takes)
+        if scripted.fails is not None:
+            return Problem(
+                f"image `{build.title}` cannot be built: {scripted.fails}",
+                subject=f"image `{build.title}`",
+                remedy="let the script of the simulated engine build it",
+            )
+        with self._lock:
+            self._pulled.add(build.name)
+        emit(BuildProgress(build.title, step=1, steps=1, done=True, duration=takes))
+        return self._script.image_of(build.name).digest
 
     def _resolve(self, reference: str, policy: PullPolicy, emit: Emit) -> str | Problem:
         if self._lacks(reference):

@@ -13,6 +13,8 @@
           - {endpoint: /health, answers: [{refused: connection refused}, {code: 200, body: ok}]}
     images:
       "postgres:61": {missing: manifest unknown}
+    builds:
+      shop/api: {fails: the compiler gave up}
     capacity: {cpu: 4000, memory: 8192}
     timing: {start: 1.0}
 
@@ -36,13 +38,16 @@ SERVICE = ("opens_after", "exits_after", "exits_with", "logs", "files", "start_t
 
 def script_of(data: Mapping[str, Any]) -> Script:
     """The script that the data describes. Raises ValueError naming the first unknown key and its place."""
-    _known("the script", data, ("services", "images", "capacity", "timing", "unavailable"))
+    _known("the script", data, ("services", "images", "builds", "capacity", "timing", "unavailable"))
     script = Script()
     for name, service in data.get("services", {}).items():
         script = _with_service(script, name, service)
     for reference, image in data.get("images", {}).items():
         _known(f"images.{reference}", image, ("digest", "local", "missing", "pull_takes"))
         script = script.image(reference, **image)
+    for title, build in data.get("builds", {}).items():
+        _known(f"builds.{title}", build, ("fails", "takes"))
+        script = script.build(title, **build)
     if "capacity" in data:
         capacity = data["capacity"]
         script = script.capacity(None if capacity is None else _made("capacity", Capacity, capacity))

@@ -19,7 +19,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from pytest_enclave.engine.protocol import Exit, HttpRequest, Leak
-from pytest_enclave.engine.simulated.behaviour import Behaviour, ScriptedImage, Timing, digest_of
+from pytest_enclave.engine.simulated.behaviour import Behaviour, ScriptedBuild, ScriptedImage, Timing, digest_of
 from pytest_enclave.engine.simulated.rules import (
     Command,
     CommandPattern,
@@ -45,6 +45,7 @@ class Script:
     execs: tuple[ExecRule, ...] = ()
     requests: tuple[RequestRule, ...] = ()
     images: Mapping[str, ScriptedImage] = field(default_factory=dict)
+    builds: Mapping[str, ScriptedBuild] = field(default_factory=dict)
     times: Timing = field(default_factory=Timing)
     limits: Capacity | None = field(default_factory=lambda: Capacity(cpu=8_000, memory=16_384))
     leaks: tuple[Leak, ...] = ()
@@ -129,9 +130,14 @@ class Script:
         scripted = ScriptedImage(digest or digest_of(reference), local and reason is None, reason, pull_takes)
         return replace(self, images={**self.images, reference: scripted})
 
+    def build(self, title: str, *, fails: str | None = None, takes: float | None = None) -> Script:
+        """What is special about building the image that an `ImageBuildSpec` calls so: that it fails, or takes long."""
+        _refuse_negative(f'build("{title}")', [takes])
+        return replace(self, builds={**self.builds, title: ScriptedBuild(fails, takes)})
+
     def timing(self, timing: Timing) -> Script:
         """How long everything takes that no rule gives a time of its own."""
-        _refuse_negative("timing", [timing.start, timing.exec, timing.request, timing.pull])
+        _refuse_negative("timing", [timing.start, timing.exec, timing.request, timing.pull, timing.build])
         return replace(self, times=timing)
 
     def capacity(self, capacity: Capacity | None) -> Script:
@@ -157,6 +163,10 @@ class Script:
     def image_of(self, reference: str) -> ScriptedImage:
         """What is told of an image, or else one that is local."""
         return self.images.get(reference) or ScriptedImage(digest_of(reference))
+
+    def build_of(self, title: str) -> ScriptedBuild:
+        """What is told of a build, or else one that succeeds."""
+        return self.builds.get(title, ScriptedBuild())
 
     def rule_for_exec(self, service: str, command: Command) -> ExecRule | None:
         """The rule that answers a command, None where there is none."""

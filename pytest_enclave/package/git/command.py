@@ -75,17 +75,23 @@ class Git:
         }
         self._asked_for_ssh = False
 
-    def __call__(self, *arguments: str, within: Path, over_network: bool = False) -> str:
-        """What git prints. What it writes is expected below the directory `within`. Raises GitFailure."""
+    def __call__(self, *arguments: str, within: Path, over_network: bool = False, object_format: str = "") -> str:
+        """What git prints. What it writes is expected below the directory `within`. Raises GitFailure.
+
+        A repository that is made has this `object_format`, whatever the user prefers; older git knows but one.
+        """
         if over_network and not self._asked_for_ssh:
             self._use_ssh_in_batches(within)
+        environ = {**self._environ, "GIT_CEILING_DIRECTORIES": str(within.parent)}
+        if object_format:
+            environ["GIT_DEFAULT_HASH"] = object_format
         settings = [part for setting in _SETTINGS for part in ("-c", setting)]
         with tempfile.TemporaryFile(dir=within) as output, tempfile.TemporaryFile(dir=within) as errors:
             try:
                 process = subprocess.Popen(
                     ["git", *settings, *arguments],
                     cwd=within,
-                    env={**self._environ, "GIT_CEILING_DIRECTORIES": str(within.parent)},
+                    env=environ,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=errors,

@@ -2,7 +2,8 @@
 
 trees/author/name/COMMIT/     the files of a commit; complete, as it is renamed into place
 versions/author/name.….json   what tags and branches there were when it was last asked
-locks/                        one for each commit, held while it is fetched
+locks/                        one for each commit, held while it is fetched or removed
+uses/                         one file for each commit: when it was last used, to a day
 work/                         half of a fetch; whatever a killed process left goes with the next fetch of that commit
 """
 
@@ -12,13 +13,16 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from pytest_enclave import cache
 from pytest_enclave.errors import PackageError
 from pytest_enclave.package.git.command import Git
 from pytest_enclave.package.git.failures import GitFailure
+from pytest_enclave.package.git.uses import Uses
 from pytest_enclave.package.git.versions import Versions
 from pytest_enclave.package.locators import HOST, Locator
 from pytest_enclave.package.tree import Tree
@@ -38,20 +42,19 @@ class Checkout:
 
 
 def default_root(environ: Mapping[str, str]) -> Path:
-    """Where fetched commits are kept: below the user's cache directory."""
-    cache = environ.get("XDG_CACHE_HOME", "")
-    base = Path(cache) if cache.startswith("/") else Path(environ.get("HOME") or Path.home()) / ".cache"
-    return base / "pytest-enclave" / "git"
+    """Where fetched commits are kept: below the user's cache directory. Raises EnclaveError where there is none."""
+    return cache.directory(environ, "git")
 
 
 class Repositories:
     """Fetches what is not there yet. Tags and branches are asked for at most once in the life of this object.
 
-    Safe to use from several threads and, with the same `root`, from several processes.
+    Safe to use from several threads and, with the same `root`, from several processes. Where that is, is only asked
+    when something is needed, and may raise.
     """
 
-    def __init__(self, root: Path, git: Git) -> None:
-        self._root = root
+    def __init__(self, root: Path | Callable[[], Path], git: Git) -> None:
+        self._where = root
         self._git = git
         self._began = time.time()
         self._lock = threading.RLock()
@@ -60,7 +63,11 @@ class Repositories:
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Repositories:
         """Those of the user with this environment."""
-        return cls(default_root(environ), Git(environ))
+        return cls(partial(default_root, environ), Git(environ))
+
+    @property
+    def _root(self) -> Path:
+        return self._where if isinstance(self._where, Path) else self._where()
 
     def checkout(self, readings: Sequence[Locator]) -> Checkout:
         """The commit that one of these locators names, the first whose version there is.
@@ -76,17 +83,24 @@ class Repositories:
                     remedy="set XDG_CACHE_HOME to a directory that can be written",
                 ) from None
 
-    def is_at_hand(self, locator: Locator) -> bool:
-        """Whether it can be had without a network, as far as is known by now."""
+    def are_at_hand(self, readings: Sequence[Locator]) -> bool:
+        """Whether `checkout` can do without a network, as far as is known by now."""
         with self._lock:
-            versions = self._versions_of(locator.repository)
-            if not versions.is_known(locator.version):
-                return False
-            try:
-                commit = versions.commit(locator.version)
-            except PackageError:
-                return True
-            return commit is None or self._tree(locator.repository, commit).is_dir()
+            for locator in readings:
+                versions = self._versions_of(locator.repository)
+                if not versions.is_known(locator.version):
+                    return False
+                try:
+                    commit = versions.commit(locator.version)
+                except PackageError:
+                    return True
+                if commit is not None:
+                    return self._tree(locator.repository, commit).is_dir()
+            return True
+
+    def unlock(self) -> None:
+        """Be usable in a fork of this process, whatever another thread was doing when it was made."""
+        self._lock = threading.RLock()
 
     def _checkout(self, readings: Sequence[Locator]) -> Checkout:
         repository = readings[0].repository
@@ -115,35 +129,46 @@ class Repositories:
 
     def _fetched(self, repository: str, commit: str) -> Path:
         tree = self._tree(repository, commit)
-        if tree.is_dir():
+        name = "-".join([*repository.lower().split("/")[1:], commit])
+        uses = Uses(self._root)
+        if tree.is_dir() and uses.is_recent(name):
             return tree.resolve()
         from filelock import FileLock
 
-        name = "-".join([*repository.lower().split("/")[1:], commit])
-        with FileLock(self._folder("locks") / f"{name}.lock"):
+        try:
+            with FileLock(self._folder("locks") / f"{name}.lock"):
+                uses.note(name)
+                if not tree.is_dir():
+                    uses.prune()
+                    self._fetch_into(tree, repository, commit, name)
+        except OSError:
             if not tree.is_dir():
-                work = self._folder("work")
-                for left in work.glob(f"{name}.*"):
-                    shutil.rmtree(left, ignore_errors=True)
-                folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=work))
-                try:
-                    self._fetch(repository, commit, folder)
-                    shutil.rmtree(folder / ".git")
-                    folder.chmod(0o755)
-                    tree.parent.mkdir(parents=True, exist_ok=True)
-                    folder.rename(tree)
-                except GitFailure as failure:
-                    if failure.kind == "no commit":
-                        raise PackageError(f"`{repository}` has no commit `{commit}`") from None
-                    raise failure.error(repository) from None
-                finally:
-                    shutil.rmtree(folder, ignore_errors=True)
+                raise
         return tree.resolve()
+
+    def _fetch_into(self, tree: Path, repository: str, commit: str, name: str) -> None:
+        work = self._folder("work")
+        for left in work.glob(f"{name}.*"):
+            shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=work))
+        try:
+            self._fetch(repository, commit, folder)
+            shutil.rmtree(folder / ".git")
+            folder.chmod(0o755)
+            tree.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(tree)
+        except GitFailure as failure:
+            if failure.kind == "no commit":
+                raise PackageError(f"`{repository}` has no commit `{commit}`") from None
+            raise failure.error(repository) from None
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _fetch(self, repository: str, commit: str, folder: Path) -> None:
         """Have the commit's files in the folder, and a `.git` beside them."""
         git = self._git
-        git("init", "--quiet", "--template=", within=folder)
+        object_format = "sha1" if len(commit) == 40 else "sha256"
+        git("init", "--quiet", "--template=", within=folder, object_format=object_format)
         git("remote", "add", "origin", _address(repository), within=folder)
         fetch = ("fetch", "--quiet", "--no-tags")
         try:

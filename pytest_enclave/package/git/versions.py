@@ -15,10 +15,11 @@ from pathlib import Path
 from pytest_enclave.errors import PackageError
 from pytest_enclave.package.git.failures import GitFailure
 
-COMMIT = re.compile("[0-9a-f]{40}")
+COMMIT = re.compile("[0-9a-f]{40}(?:[0-9a-f]{24})?")
+"""All digits of a commit, which are more in repositories that use SHA-256."""
 
 _DEFAULT = "HEAD"
-_LINE = re.compile(r"([0-9a-f]{40})\t(.+)")
+_LINE = re.compile(rf"({COMMIT.pattern})\t(.+)")
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 ListRemote = Callable[[bool], str]
@@ -82,8 +83,8 @@ class Versions:
             return PackageError(f"`{self._repository}` is empty: it has no default branch")
         names = [name.split("/", 2)[2].removesuffix("^{}") for name in self._answer(version).commits]
         near = difflib.get_close_matches(version, dict.fromkeys(names), 1)
-        if re.fullmatch("[0-9a-f]{7,39}", version):
-            remedy = "a commit is named by all of its 40 digits"
+        if re.fullmatch("[0-9a-f]{7,63}", version):
+            remedy = f"a commit is named by all of its {40 if len(version) < 40 else 64} digits"
         else:
             remedy = f"did you mean `{near[0]}`?" if near else ""
         return PackageError(f"`{self._repository}` has no tag, branch or commit `{version}`", remedy=remedy)

@@ -27,6 +27,9 @@ from pytest_enclave.linux.netfilter import (
 PREFIX = "enclave-"
 """How the names of enclaves' links on the machine begin."""
 
+GUARD = f"{PREFIX}forwarding"
+"""The table that keeps the machine from sending on what is not for enclaves (`forwarding`), which outlives each."""
+
 LEGACY_TABLES = "/proc/net/ip_tables_names"
 LEGACY_PROGRAMS = ("iptables-legacy", "iptables")
 DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
@@ -66,7 +69,8 @@ def _links() -> set[str]:
 def _sweep(netfilter: Netfilter, links: set[str]) -> None:
     if rules := list(_without_link(netfilter, links)):
         _delete(netfilter, rules)
-    for table in {chain.table for chain in netfilter.chains() if _is_ours(chain) and chain.table not in links}:
+    kept = {*links, GUARD}
+    for table in {chain.table for chain in netfilter.chains() if _is_ours(chain) and chain.table not in kept}:
         # Left by a supervisor that was killed, where the kernel does not tie tables to processes.
         with suppress(FileNotFoundError, PermissionError):
             netfilter.delete_table(table)

@@ -3,6 +3,10 @@
 Where that is switched off for the whole machine, it is switched on for the links there are, and off again with the last
 enclave, unless somebody else has switched it on for the whole machine by then. What was switched on is kept in a file
 in /run, which like the settings does not outlive the machine's start; its lock is held while anything changes.
+
+A machine that did not forward must not become a router between its networks: what comes in by a link that was
+switched on here goes to enclaves, or nowhere. The table of rules for that is there as long as the links are on, also
+where a supervisor was killed.
 """
 
 from __future__ import annotations
@@ -14,6 +18,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from pytest_enclave.engine.embedded.inside import filters
+from pytest_enclave.linux.netfilter import (
+    DROP,
+    FORWARD,
+    IPV4,
+    UNANSWERED,
+    Chain,
+    Netfilter,
+    coming_from,
+    connection,
+    not_going_to,
+)
 
 SETTINGS = "/proc/sys/net/ipv4"
 DIRECTORY = "/run"
@@ -22,19 +37,22 @@ DIRECTORY = "/run"
 def switch_on() -> None:
     """Let the machine forward, after the enclave's own link has been made. Raises OSError."""
     if _read(f"{SETTINGS}/ip_forward") != "0":
+        if os.path.exists(_path()):
+            # By now somebody wants a router.
+            _open_guard()
         return
     with _record() as record:
-        names = record.split()
-        for _, link in socket.if_nameindex():
-            if link != "lo" and _read(_setting(link)) == "0":
-                _write(_setting(link), "1")
-                if not link.startswith(filters.PREFIX):
-                    names.append(link)
-        _write(_path(), " ".join(names))
+        links = [link for _, link in socket.if_nameindex() if link != "lo" and _read(_setting(link)) == "0"]
+        known = record.split()
+        new = [link for link in links if not link.startswith(filters.PREFIX)]
+        _guard(known, new)
+        for link in links:
+            _write(_setting(link), "1")
+        _write(_path(), " ".join(dict.fromkeys([*known, *new])))
 
 
 def switch_off() -> None:
-    """Undo that, after the enclave's own link has been removed, if no other enclave needs it."""
+    """Undo that, after the enclave's own link has been removed, if no other enclave needs it. Raises OSError."""
     if not os.path.exists(_path()):
         return
     with _record() as record:
@@ -45,7 +63,32 @@ def switch_off() -> None:
                 # A link may be gone.
                 with suppress(OSError):
                     _write(_setting(link), "0")
+        _open_guard()
         os.unlink(_path())
+
+
+def _guard(known: list[str], new: list[str]) -> None:
+    """Refuse what comes in by links that are to be switched on, and is not for enclaves; before they are.
+
+    Answers pass, to who may send by a link that was on before, or comes later.
+    """
+    chain = Chain(IPV4, filters.GUARD, "forward", FORWARD)
+    with Netfilter() as netfilter:
+        there = chain in netfilter.chains()
+        links = new if there else [*known, *new]
+        rules = [
+            [coming_from(link), not_going_to(f"{filters.PREFIX}*"), connection(state=UNANSWERED), DROP]
+            for link in links
+        ]
+        if rules and there:
+            netfilter.insert(chain, rules)
+        elif rules:
+            netfilter.table(filters.GUARD, [(chain, rule) for rule in rules], ours=False)
+
+
+def _open_guard() -> None:
+    with Netfilter() as netfilter, suppress(FileNotFoundError):
+        netfilter.delete_table(filters.GUARD)
 
 
 def default_links() -> list[str]:

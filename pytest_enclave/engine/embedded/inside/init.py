@@ -69,7 +69,7 @@ class Init:
         self.rights = Rights(plan["one_uid"])
         self._numbers = 0
         self._gone: set[str] = set()
-        self._limits = Limits(plan["name"], seen_from_inside(plan["cgroups"], MACHINE_CGROUPS, CGROUPS))
+        self._limits = Limits(plan["name"], seen_from_inside(plan["cgroups"], MACHINE_CGROUPS, CGROUPS), self.loop)
         self._clients: dict[int, Channel] = {}
         self._welcomed = 0
         _mount_storage(plan, forked)
@@ -159,6 +159,8 @@ class Init:
         with suppress(OSError), Netlink() as links:
             links.down(link)
         _say(self.relay, {"do": "break", "prefix": f"{service.name}:"})
+        # Open sockets would keep its network namespace.
+        _say(self.names, {"do": "forget", "key": service.name})
 
     def _serve_names(self, service: Service, sockets: list[int]) -> None:
         _say(self.names, {"do": "serve", "key": service.name}, sockets)

@@ -8,17 +8,26 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from pytest_enclave.engine.embedded.inside.loop import Loop
 from pytest_enclave.linux.cgroups import Cgroup, Cgroups
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
+
+PAUSE = 0.02
+"""Seconds between two attempts to remove a group whose processes are just ending."""
+
+ATTEMPTS = 100
+"""How many there are, before that is left to the supervisor."""
 
 
 class Limits:
     """The control groups of an enclave's services; only services with a limit have one."""
 
-    def __init__(self, enclave: str, cgroups: Cgroups | None) -> None:
+    def __init__(self, enclave: str, cgroups: Cgroups | None, loop: Loop) -> None:
         self._enclave = enclave
         self._cgroups = cgroups
+        self._loop = loop
+        self._made = 0
         self._of: dict[str, Cgroup] = {}
 
     def enter(self, service: str, spec: dict[str, Any]) -> list[str]:
@@ -28,7 +37,10 @@ class Limits:
         if self._cgroups is None:
             return []
         self.remove(service)
-        group = self._cgroups.create(f"{self._enclave}/{service}", spec.get("memory"), spec.get("cpu"))
+        # A name of its own, for the former one may still be going.
+        self._made += 1
+        name = f"{self._enclave}/{service}.{self._made}"
+        group = self._cgroups.create(name, spec.get("memory"), spec.get("cpu"))
         self._of[service] = group
         return list(group.entry_files())
 
@@ -42,9 +54,16 @@ class Limits:
         return group is not None and group.oom_kills() > 0
 
     def remove(self, service: str) -> None:
-        """Remove its control group. Its processes have ended."""
+        """Remove its control group, now or soon. Its processes have ended; nobody waits for the kernel to see it."""
         if group := self._of.pop(service, None):
+            self._take_away(group, ATTEMPTS)
+
+    def _take_away(self, group: Cgroup, attempts: int) -> None:
+        try:
             group.remove()
+        except OSError:
+            if attempts > 1:
+                self._loop.after(PAUSE, lambda: self._take_away(group, attempts - 1))
 
 
 def resident(process: int) -> int:

@@ -4,7 +4,6 @@ Messages that come in, and what is answered:
 
     {"do": "follow", "key": K}, with the read end of a service's stdout and stderr, and a directory that is its log
     {"do": "flush", "key": K}      →  {"event": "flushed", "key": K}, once what was written until now is in the log
-                                      {"event": "ended", "key": K}, when all writers are gone and all is in the log
 
 A key is followed once: a further `follow` takes what the former pipe still holds, and closes it without a word.
 A directory that has a log in it is continued.
@@ -145,7 +144,6 @@ class Keeper:
     def _read_on(self, key: str) -> None:
         if self._read(key) == 0:
             self._close(key)
-            self._control.send({"event": "ended", "key": key})
 
     def _flush(self, key: str) -> None:
         left = FLUSHED

@@ -46,10 +46,10 @@ ROUNDS = 64
 LOCAL = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
-def hosts_text(names: Mapping[str, str], own: Mapping[str, str] | None = None) -> str:
-    """What is in /etc/hosts of a service. Both map names to addresses; the service's own come first."""
+def hosts_text(names: Mapping[str, str]) -> str:
+    """What is in /etc/hosts of services, by the addresses of names."""
     by_address: dict[str, list[str]] = {}
-    for name, address in {**(own or {}), **names, **(own or {})}.items():
+    for name, address in names.items():
         by_address.setdefault(address, []).append(name)
     return LOCAL + "".join(f"{address}\t{' '.join(at)}\n" for address, at in by_address.items())
 

@@ -3,8 +3,7 @@
 It runs in the network namespace of the enclave, and is handed sockets of the host's. Messages that come in:
 
     {"do": "listen", "key": K, "protocol": "tcp" | "udp", "to": [IP, PORT]}, with a bound socket (TCP: listening or not)
-    {"do": "drop", "key": K}                 no longer listen there; reset its connections
-    {"do": "drop_service", "prefix": P}      the same for every key that begins so
+    {"do": "drop_service", "prefix": P}      no longer listen for every key that begins so; reset its connections
     {"do": "break", "prefix": P}             reset the connections of every key that begins so
 
 A key is listened for once: a further `listen` drops what was there. Nothing is answered. A dropped TCP socket does not
@@ -69,8 +68,6 @@ class Relay:
         """Do as a message says. One that is not understood does nothing."""
         if message["do"] == "listen" and len(descriptors) == 1:
             self._listen(message["key"], message["protocol"], tuple(message["to"]), descriptors.pop())
-        elif message["do"] == "drop":
-            self._drop(message["key"])
         elif message["do"] == "break":
             for key, listener in self._listeners.items():
                 for connection in list(listener.connections) if key.startswith(message["prefix"]) else ():

@@ -8,21 +8,20 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_enclave.engine.embedded.channel import Channel
+from pytest_enclave.engine.embedded.inside.children import fork_into
 from pytest_enclave.engine.embedded.inside.commands import become_command, become_reader
+from pytest_enclave.engine.embedded.inside.freezing import Freezing
 from pytest_enclave.engine.embedded.inside.service import Service
-from pytest_enclave.linux import syscalls
+from pytest_enclave.engine.embedded.inside.steps import become_collector, become_putter
 
 if TYPE_CHECKING:
     from pytest_enclave.engine.embedded.inside.init import Init
 
 STOP_GRACE = 1.0
 """Seconds that a service has to end when it is asked to."""
-
-FREEZE_GRACE = 20.0
-"""Seconds that it has before it is frozen: what it still has to write is what forks begin with."""
 
 CONNECT_TIME = 1.0
 """Seconds after which a connection that is neither accepted nor refused counts as refused."""
@@ -67,7 +66,7 @@ class Requests:
             # One of the enclave's processes is gone, and so will be the enclave.
             pass
         except Exception as error:
-            tell({"error": _words(error), "kind": "system"})
+            tell({"error": _words(error), "kind": "absent" if isinstance(error, ProcessLookupError) else "system"})
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -170,7 +169,7 @@ class Requests:
     def _do_exec(self, client: int, message: dict[str, Any], descriptors: list[int], tell: Answer) -> None:
         """Run a command; its output goes to the descriptor. Answers with `code` when it has ended."""
         service = self._running(message["name"])
-        child = self._fork_into(service)
+        child = fork_into(service.namespaces["pid"])
         if child == 0:
             become_command(
                 service.spec, self._init.rights, service.namespaces, message["argv"], service.user, descriptors[0]
@@ -184,22 +183,6 @@ class Requests:
             tell({"code": code if code >= 0 else 128 - code})
 
         self._loop.when_ended(child, ended)
-
-    def _fork_into(self, service: Service) -> int:
-        """Fork a child into the PID namespace of a service; 0 in the child."""
-        own = os.open("/proc/self/ns/pid", os.O_RDONLY)
-        try:
-            syscalls.setns(service.namespaces["pid"])
-            child = -1
-            try:
-                child = os.fork()
-            finally:
-                # The child is to stay where it is.
-                if child != 0:
-                    syscalls.setns(own)
-        finally:
-            os.close(own)
-        return child
 
     def _do_cancel(self, client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
         """Kill a command and what it has started."""
@@ -216,11 +199,30 @@ class Requests:
         if service is None or "mnt" not in service.namespaces:
             tell({"error": "no such service", "kind": "absent"})
             return
+        space = service.namespaces["mnt"]
+        self._fork_telling(lambda report: become_reader(space, message["path"], descriptors[0], report), tell)
+
+    def _do_hold(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        """A service that runs nothing: there are but its files."""
+        service = self._init.service(message["spec"]["name"])
+        service.adopt(message["spec"], os.open(os.devnull, os.O_WRONLY), "stopped", None, tell)
+
+    def _do_put(self, _client: int, message: dict[str, Any], descriptors: list[int], tell: Answer) -> None:
+        """Put the files of a tar, read from the descriptor, into a service that is held."""
+        space = self._running_or_ended(message["name"]).namespaces["mnt"]
+        self._fork_telling(lambda report: become_putter(space, message, descriptors[0], report), tell)
+
+    def _do_changes(self, _client: int, message: dict[str, Any], descriptors: list[int], tell: Answer) -> None:
+        """Write a tar of what a service has changed to the descriptor. Answers before."""
+        upper = f"{self._running_or_ended(message['name']).upper}/upper"
+        self._fork_telling(lambda report: become_collector(upper, descriptors[0], report), tell)
+
+    def _fork_telling(self, become: Callable[[Channel], NoReturn], tell: Answer) -> None:
+        """Fork a process, and pass on what it tells on its channel."""
         ours, theirs = socket.socketpair()
-        child = os.fork()
-        if child == 0:
+        if os.fork() == 0:
             ours.close()
-            become_reader(service.namespaces["mnt"], message["path"], descriptors[0], Channel(theirs))
+            become(Channel(theirs))
         theirs.close()
         report = Channel(ours)
 
@@ -229,7 +231,7 @@ class Requests:
                 for reply, _ in report.arrived():
                     tell(reply)
             except EOFError:
-                tell({"error": "reading it was killed"})
+                tell({"error": "it was killed"})
             self._loop.forget(report.fileno())
             report.close()
 
@@ -302,71 +304,28 @@ class Requests:
         tell({"endpoint": self._relays.get(key)})
 
     def _do_freeze(self, _client: int, _message: dict[str, Any], _: list[int], tell: Callable[..., None]) -> None:
-        """Stop what runs, make what it has written a layer, and let it go on from there.
-
-        Answers with what a fork needs: the services and persistent directories as they are, and this enclave's user and
-        mount namespaces.
-        """
-        services = [service for service in self._init.services.values() if service.status != "absent"]
-        waiting = [service for service in services if service.alive]
-        paused = [service for service in waiting if service.status == "paused"]
-        pending = len(waiting)
-        error: dict[str, Any] = {}
-        told: list[dict[str, Any]] = []
-        directories: dict[str, list[str]] = {}
-        # Until all of them go on, nobody else starts or ends one.
+        """Make what is there now what forks begin with; until that is done, no service is started or ended."""
         self._freezing = True
 
-        def stopped() -> None:
-            nonlocal pending
-            pending -= 1
-            if pending > 0:
-                return
-            pending = len(waiting)
-            try:
-                for service in services:
-                    status = service.status
-                    if service in waiting:
-                        status = "paused" if service in paused else "running"
-                    state = {"number": service.number, "status": status, "exit": service.exit}
-                    told.append({**state, "spec": service.freeze()})
-                directories.update(self._init.directories.freeze())
-            except OSError as failure:
-                error.update({"error": str(failure), "kind": "system"})
-            for service in waiting:
-                self._start(service, service.spec, started)
-            if not waiting:
-                finish()
-
-        def started(outcome: dict[str, Any]) -> None:
-            nonlocal pending
-            pending -= 1
-            error.update(outcome)
-            if pending == 0:
-                finish()
-
-        def finish() -> None:
+        def frozen(answer: dict[str, Any]) -> None:
             self._freezing = False
-            for service in paused:
-                if service.alive:
-                    service.pause()
-            try:
-                spaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in ("user", "mnt")]
-            except OSError as failure:
-                tell({"error": str(failure), "kind": "system"})
-            else:
-                files = self._init.plan["files"]
-                tell({**error, "services": told, "directories": directories, "files": files}, *spaces)
-                for descriptor in spaces:
-                    os.close(descriptor)
+            self._tell_frozen(answer, tell)
             postponed, self._postponed = self._postponed, []
             for client, message in postponed:
                 self.answer(client, message, [])
 
-        for service in waiting:
-            service.stop(FREEZE_GRACE, stopped)
-        if not waiting:
-            stopped()
+        Freezing(self._init, self._start, frozen).begin()
+
+    def _tell_frozen(self, answer: dict[str, Any], tell: Callable[..., None]) -> None:
+        """With what a fork needs besides: this enclave's user and mount namespaces."""
+        try:
+            spaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in ("user", "mnt")]
+        except OSError as failure:
+            tell({"error": str(failure), "kind": "system"})
+            return
+        tell({**answer, "files": self._init.plan["files"]}, *spaces)
+        for descriptor in spaces:
+            os.close(descriptor)
 
     def _do_adopt(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
         """In a fork: a service as its origin had it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from contextlib import suppress
 from typing import Any
@@ -82,6 +83,8 @@ def enter_root(storage: Storage, upper: str, spec: dict[str, Any]) -> None:
     kinds = (("artifacts", True), ("places", False))
     mounted = sorted((path, source, read_only) for kind, read_only in kinds for source, path in spec[kind])
     sources = _open_sources(storage, [source for _, source, _ in mounted])
+    moved = spec.get("moved", []) if spec["seeding"] else []
+    sources.update({f"moved {number}": os.open(source, os.O_PATH) for number, (source, _) in enumerate(moved)})
     os.chroot(storage.root)
     os.chdir("/")
     root = os.open("/", os.O_PATH | os.O_DIRECTORY)
@@ -98,6 +101,8 @@ def enter_root(storage: Storage, upper: str, spec: dict[str, Any]) -> None:
             os.close(_directory(root, path))
     for number, (path, _, read_only) in enumerate(mounted):
         _bind(root, sources[f"mount {number}"], path, _directory(root, path), read_only)
+    for number, (_, path) in enumerate(moved):
+        _copy(sources[f"moved {number}"], _file(root, path))
     for name, path in (("hosts", "/etc/hosts"), ("resolver", "/etc/resolv.conf")):
         _bind(root, sources[name], path, _file(root, path), read_only=False)
     for descriptor in (root, *sources.values()):
@@ -212,6 +217,14 @@ def _make_own_directory(root: int, name: str) -> None:
             return
         os.unlink(name, dir_fd=root)
     os.mkdir(name, dir_fd=root)
+
+
+def _copy(source: int, target: int) -> None:
+    """Copy a file that was opened to what is at another path now, which is closed."""
+    with open(_by_descriptor(source), "rb") as content, open(_by_descriptor(target), "wb") as copy:
+        os.close(target)
+        shutil.copyfileobj(content, copy)
+        os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(content.fileno()).st_mode))
 
 
 def _directory(root: int, path: str) -> int:

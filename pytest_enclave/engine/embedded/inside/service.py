@@ -7,16 +7,16 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.inside.body import Rights, become_service, hold_files
+from pytest_enclave.engine.embedded.inside.children import do_aside, fork_into
 from pytest_enclave.engine.embedded.inside.limits import Limits, resident
 from pytest_enclave.engine.embedded.inside.loop import Loop
 from pytest_enclave.engine.embedded.inside.root import Storage
 from pytest_enclave.engine.embedded.inside.trees import remove_tree
 from pytest_enclave.engine.embedded.inside.users import User
-from pytest_enclave.linux import syscalls
 
 Outcome = Callable[[dict[str, Any]], None]
 """Told once how something went: empty, or `error` and `kind`."""
@@ -122,7 +122,9 @@ class Service:
         ours = theirs = None
         try:
             ours, theirs = socket.socketpair()
-            process = self._fork(theirs, output)
+            process = fork_into(None)
+            if process == 0:
+                self._become(theirs, output)
         except OSError as error:
             if ours is not None:
                 ours.close()
@@ -216,15 +218,13 @@ class Service:
 
     def discard(self) -> None:
         """Forget it and all that it wrote. It must have ended."""
-        self._forget_namespaces()
-        # The supervisor removes what stays.
-        with suppress(OSError):
-            self._limits.remove(self.name)
+        self._limits.remove(self.name)
         self.status = "absent"
         self.exit = None
-        if not self._frozen:
-            with suppress(OSError):
-                remove_tree(self.upper)
+        # What it wrote goes with the enclave; but that may still use the memory.
+        upper = None if self._frozen else self.upper
+        do_aside(lambda: remove_tree(upper) if upper else None, [*self.namespaces.values()])
+        self.namespaces = {}
         self._frozen = False
         self._layers += 1
         self.on_change(self)
@@ -237,24 +237,10 @@ class Service:
         os.makedirs(f"{self.upper}/upper", exist_ok=True)
         return {**self.spec, "lowers": [*self.spec["lowers"], f"{self.upper}/upper"]}
 
-    def _fork(self, report: socket.socket, output: int) -> int:
-        own = os.open("/proc/self/ns/pid", os.O_RDONLY)
-        try:
-            syscalls.unshare(syscalls.CLONE_NEWPID)
-            process = -1
-            try:
-                process = os.fork()
-            finally:
-                # Our further children are to be in our own namespace again.
-                if process != 0:
-                    syscalls.setns(own)
-        finally:
-            os.close(own)
-        if process == 0:
-            if self._adopted is not None:
-                hold_files(self.spec, self._storage, self.upper, report)
-            become_service(self.spec, self._rights, self._storage, self.upper, self._link, output, report)
-        return process
+    def _become(self, report: socket.socket, output: int) -> NoReturn:
+        if self._adopted is not None:
+            hold_files(self.spec, self._storage, self.upper, report)
+        become_service(self.spec, self._rights, self._storage, self.upper, self._link, output, report)
 
     def _reported(self, channel: Channel) -> None:
         """The process tells of its namespaces, of an error, or that it has become its program."""

@@ -1,0 +1,1 @@
+"""Dockerfiles: what is written in them."""

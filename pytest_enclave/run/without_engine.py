@@ -1,0 +1,25 @@
+"""The public function `interpret`: what a package would do, without any engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pytest_enclave.instructions.registry import Registry
+from pytest_enclave.plan.instruction import Plan
+from pytest_enclave.plan.values import Value
+from pytest_enclave.run.interpretation import Interpretations, PackageLike, Request
+
+
+def interpret(
+    package: PackageLike, args: Mapping[str, Value] | str | None = None, *, main: str = "run", timeout: float = 60.0
+) -> Plan:
+    """The plan of a package for these arguments. Nothing is started or validated, and no engine is needed.
+
+    `package` is a path, `github.com/…`, or `Source("…")` with the text of a package; `args` a dict, JSON or YAML text,
+    or `@FILE`; `main` the name of its main function. Paths are relative to the working directory. It may take `timeout`
+    seconds. There are the built-in instructions; those of plugins are known in test sessions only.
+    Raises PackageError where the package or the arguments are wrong, InterpretationError where the package's Starlark
+    yields no plan (ScriptFailed where it calls `fail`), and TypeError for arguments of other types.
+    """
+    request = Request.of(package, args, main)
+    return Interpretations(timeout).interpret(request, Registry())

@@ -1,0 +1,115 @@
+"""`plan.set_service`: another config for a service that the script has added."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_enclave.errors import InterpretationError
+from tests.laboratory import Laboratory
+
+DB = (
+    'db = plan.add_service("db", ServiceConfig(image = "img", cmd = ["x"], labels = {"a": "1"}, max_memory = 64, '
+    'ports = {"sql": PortSpec(number = 5432, wait = None)}))\n'
+)
+
+
+def started(lab: Laboratory) -> list:
+    """Every service that was started, in order."""
+    return [spec for call in lab.engine.sites["lab-0"].asked("start") for spec in call["specs"]]
+
+
+def test_the_service_is_started_once_with_both_configs(lab: Laboratory):
+    finished = lab.ok(
+        DB + 'plan.print(db.ports["sql"].number)\n'
+        'plan.set_service("db", ServiceConfig(image = "other", labels = {"b": "2"}, max_cpu = 500))'
+    )
+    (spec,) = started(lab)
+    assert (spec.image, spec.cmd, spec.labels, spec.max_cpu, spec.max_memory) == ("other", ("x",), {"b": "2"}, 500, 64)
+    assert list(spec.ports) == ["sql"]
+    assert finished.instructions[-1].message == "service `db` was added with this config"
+
+
+def test_of_several_calls_the_last_counts_and_what_it_leaves_out_stays(lab: Laboratory):
+    lab.ok(
+        DB + 'plan.set_service("db", ServiceConfig(image = "second", max_memory = 32))\n'
+        'plan.set_service("db", ServiceConfig(image = "third", user = User(uid = 5)))'
+    )
+    (spec,) = started(lab)
+    assert (spec.image, spec.max_memory, spec.user) == ("third", 32, "5")
+
+
+def test_it_counts_for_what_is_validated(lab: Laboratory):
+    lab.ok(DB + 'plan.set_service("db", ServiceConfig(image = "img", tolerations = [Toleration(operator = "Exists")]))')
+    warned = [event.problem for event in lab.events if hasattr(event, "problem")]
+    assert [(problem.message, str(problem.location)) for problem in warned] == [
+        ("`tolerations` has no effect: there is no Kubernetes here", "<source>:2:26")
+    ]
+
+
+def test_the_same_script_again_executes_nothing(lab: Laboratory):
+    plan = DB + 'plan.set_service("db", ServiceConfig(image = "other"))'
+    lab.ok(plan)
+    assert lab.outcomes(plan) == ["skipped", "skipped"]
+    assert len(started(lab)) == 1
+
+
+def test_without_it_the_service_is_as_it_was_added(lab: Laboratory):
+    lab.ok(DB + 'plan.set_service("db", ServiceConfig(image = "other"))')
+    assert lab.outcomes(DB) == ["updated"]
+    assert [spec.image for spec in started(lab)] == ["other", "img"]
+
+
+def test_a_service_that_is_added_again_is_changed_where_it_was_added_last(lab: Laboratory):
+    lab.ok(DB + 'plan.remove_service("db")\n' + DB + 'plan.set_service("db", ServiceConfig(image = "other"))')
+    assert [spec.image for spec in started(lab)] == ["img", "other"]
+
+
+@pytest.mark.parametrize(
+    ("script", "message", "remedy"),
+    [
+        ('plan.set_service("db", ServiceConfig(image = "o"))',
+         "set_service: there is no service `db` that this script has added with `add_service`", ""),
+        (DB + 'plan.set_service("dbx", ServiceConfig(image = "o"))',
+         "set_service: there is no service `dbx` that this script has added with `add_service`", "did you mean `db`?"),
+        ('plan.add_services({"a": ServiceConfig(image = "i")})\nplan.set_service("a", ServiceConfig(image = "o"))',
+         "set_service: service `a` is added by `add_services`, which cannot be changed",
+         "change its config there, or add it with `add_service`"),
+        (DB + 'plan.remove_service("db")\nplan.set_service("db", ServiceConfig(image = "o"))',
+         "set_service: service `db` does not exist any more: it is removed at <source>:3:24", ""),
+        (DB + 'plan.set_service("db", "img")', 'set_service: `config` must be a ServiceConfig, not "img" (string)', ""),
+        (DB + 'plan.set_service("db")', "set_service: `config` is missing", ""),
+    ],
+)  # fmt: skip
+def test_what_it_cannot_change_is_told(lab: Laboratory, script: str, message: str, remedy: str):
+    error = lab.error(script)
+    assert type(error) is InterpretationError
+    assert (error.message, error.remedy) == (message, remedy)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ports", "{}"), ("public_ports", "{}"), ("files", "{}"), ("entrypoint", "[]"), ("cmd", "[]"), ("env_vars", "{}")],
+)
+def test_what_the_service_offers_and_is_started_with_stays(lab: Laboratory, name: str, value: str):
+    error = lab.error(DB + f'plan.set_service("db", ServiceConfig(image = "o", {name} = {value}))')
+    assert error.message == (
+        f"set_service: `config.{name}` cannot be changed by `set_service`: give it to the service's `add_service`"
+    )
+
+
+def test_a_service_of_an_earlier_run_is_not_the_scripts_to_change(lab: Laboratory):
+    lab.ok(DB)
+    error = lab.error('plan.set_service("db", ServiceConfig(image = "o"))')
+    assert error.message == "set_service: there is no service `db` that this script has added with `add_service`"
+
+
+def test_a_real_service_runs_from_the_image_that_was_set(real: Laboratory):
+    plan = (
+        'plan.add_service("s", ServiceConfig(image = "enclave-test/redis:local", '
+        'entrypoint = ["sleep", "1000000"]))\n'
+        'plan.set_service("s", ServiceConfig(image = "enclave-test/busybox:local", user = User(uid = 33, gid = 44)))\n'
+        'return plan.exec("s", ExecRecipe(command = ["sh", "-c", "id -u; id -g; busybox | head -n 1"]))["output"]'
+    )
+    uid, gid, version = real.ok(plan).output.splitlines()
+    assert (uid, gid) == ("33", "44")
+    assert version.startswith("BusyBox")
