@@ -72,6 +72,54 @@ def test_an_instruction_is_added_and_used_from_starlark(
     run().assert_outcomes(passed=1)
 
 
+def test_row_31_what_an_added_instruction_returns_and_how_it_fails_is_seen_by_the_script(
+    pytester: pytest.Pytester, package: WritePackage, run: RunPytest
+) -> None:
+    package("good", 'plan.print("twice 4 is {}".format(plan.twice(4)))\nreturn plan.twice(21)')
+    package("bad", "plan.twice(0)")
+    pytester.makeconftest(
+        """
+        from pytest_enclave.errors import ExecutionError, InterpretationError
+        from pytest_enclave.instructions.protocol import Defaults, Result
+        from pytest_enclave.plan import checks
+        from pytest_enclave.plan.footprint import Footprint, Replay
+        from pytest_enclave.plan.parameters import Parameter
+
+        class Twice(Defaults):
+            name = "twice"
+            parameters = (Parameter("number", checks.integer(), required=True),)
+
+            def returns(self, call):
+                return 2 * call.get("number")
+
+            def footprint(self, call):
+                return Footprint(Replay.COMPARE)
+
+            def execute(self, call, context):
+                if call.get("number") == 0:
+                    raise ExecutionError("twice nothing is nothing", remedy="take another number")
+                return Result("done")
+
+        def pytest_enclave_instructions(config):
+            return [Twice()]
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.enclave("good")
+        def test_good(enclave): assert enclave.output == 42
+
+        @pytest.mark.enclave("bad")
+        def test_bad(enclave): ...
+        """
+    )
+    result = run()
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*: twice nothing is nothing", "*main.star:2:*", "*take another number*"])
+
+
 def test_a_locator_of_another_package_is_resolved(
     pytester: pytest.Pytester, package: WritePackage, run: RunPytest
 ) -> None:

@@ -42,6 +42,19 @@ def test_each_plan_is_printed_once_per_set_of_arguments(
     assert not (pytester.path / "ran").exists()
 
 
+def test_row_134_what_would_run_is_shown_and_nothing_runs(
+    pytester: pytest.Pytester, package: WritePackage, run: RunPytest
+) -> None:
+    package(".", 'plan.print("one")\nplan.verify(value = "a", assertion = "==", target_value = "b")')
+    pytester.makeconftest(NO_ENGINE)
+    result = run("--enclave-plan", ".")
+    assert result.ret == pytest.ExitCode.OK
+    assert [line for line in result.outlines if "main.star:" in line] == [
+        '  1  main.star:2  print("one")',
+        '  2  main.star:3  verify(a == "b")',
+    ]
+
+
 def test_only_selected_tests_count(pytester: pytest.Pytester, package: WritePackage, run: RunPytest) -> None:
     package(".", 'plan.print("n is {}".format(n))', parameters="n = 0")
     pytester.makepyfile(

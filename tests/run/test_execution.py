@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pytest_enclave.engine.protocol import ExecResult
 from pytest_enclave.engine.simulated.script import Script
 from pytest_enclave.plan.events import (
     Event,
@@ -68,6 +69,17 @@ def test_row_133_after_a_failure_nothing_is_told_of_the_rest(lab: Laboratory):
         "<source>:3:16",
         'verify(value="a", assertion="==", target_value="b")',
     )
+
+
+def test_row_135_what_needs_a_failed_instruction_does_not_run(laboratory: Callable[..., Laboratory]):
+    lab = laboratory(Script().on_exec("first", ["/bin/sh", ...], ExecResult(3, "")))
+    error = lab.error(
+        'ran = plan.run_sh(run = "exit 3", name = "first")\n'
+        'plan.verify(ran.code, "==", 0)\n'
+        'plan.print("nothing to do with it")'
+    )
+    assert (error.instruction.name, error.code) == ("run_sh", 3)
+    assert [event.number for event in told(lab, InstructionStarted)] == [1]
 
 
 def test_a_skipped_instruction_tells_what_it_told_when_it_ran(lab: Laboratory):
