@@ -83,14 +83,19 @@ def file_name(url: str) -> str:
     return name if usable else NAMELESS
 
 
-def download(url: str, directory: Path, known: State, time_left: float | None) -> tuple[Path, State] | None:
+def download(
+    url: str, directory: Path, known: State, time_left: float | None, *, trusted: bool = True
+) -> tuple[Path, State] | None:
     """Fetch the file into the directory; None where the server says that it is still the known version.
 
-    `time_left` in seconds, None for no limit but this file's own. Raises ExecutionError.
+    `time_left` in seconds, None for no limit but this file's own. Who is not `trusted` gets nothing that answers on
+    this machine, or that a cloud tells its machines of themselves. Raises ExecutionError.
     """
+    from http.client import HTTPException
+
     deadline = time.monotonic() + min(LONGEST, LONGEST if time_left is None else max(time_left, 0.0))
     try:
-        with _open(url, known, deadline) as response:
+        with _open(url, known, deadline, trusted) as response:
             if response.status == _NOT_MODIFIED:
                 return None
             path = directory / file_name(url)
@@ -99,6 +104,8 @@ def download(url: str, directory: Path, known: State, time_left: float | None) -
             return path, State(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
     except _Failed as failure:
         reason, remedy = failure.reason, failure.remedy
+    except HTTPException as error:
+        reason, remedy = f"the server's answer is no HTTP ({type(error).__name__})", ""
     except (OSError, ValueError) as error:
         reason, remedy = _reason(error), ""
     raise ExecutionError(f"cannot download {shown(url)}: {reason}", remedy=remedy) from None
@@ -111,10 +118,12 @@ class _Failed(Exception):
         self.remedy = remedy
 
 
-def _open(url: str, known: State, deadline: float) -> HTTPResponse:
+def _open(url: str, known: State, deadline: float, trusted: bool) -> HTTPResponse:
     """The response, redirects followed."""
     opener = _opener()
     for _ in range(REDIRECTS + 1):
+        if not trusted:
+            _refuse_this_machine(url)
         response = _request(opener, url, known, deadline)
         if response.status not in _MOVED:
             break
@@ -131,6 +140,21 @@ def _open(url: str, known: State, deadline: float) -> HTTPResponse:
         response.close()
         raise _Failed(f"the server says {response.status} {response.reason}".rstrip())
     return response
+
+
+def _refuse_this_machine(url: str) -> None:
+    import socket
+    from ipaddress import ip_address
+
+    parts = urlsplit(url)
+    for *_, address in socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM):
+        found = ip_address(str(address[0]).partition("%")[0])
+        meant = getattr(found, "ipv4_mapped", None) or found
+        if meant.is_loopback or meant.is_link_local or meant.is_unspecified:
+            raise _Failed(
+                f"{parts.hostname} is this machine, which a package that was fetched may not ask",
+                "check the package out and name its directory, for a dependency under `replace` in `kurtosis.yml`",
+            )
 
 
 def _opener() -> OpenerDirector:

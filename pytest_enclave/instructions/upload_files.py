@@ -9,7 +9,7 @@ from pathlib import Path
 from pytest_enclave.instructions.artifact import NAME, MakesArtifact, artifact_name
 from pytest_enclave.instructions.download import State, download, shown, url_problem
 from pytest_enclave.instructions.protocol import Context, Result
-from pytest_enclave.package.locators import is_url
+from pytest_enclave.package.locators import is_remote, is_url
 from pytest_enclave.plan import checks
 from pytest_enclave.plan.footprint import Footprint, Replay
 from pytest_enclave.plan.futures import find
@@ -58,7 +58,8 @@ def _downloaded(call: Instruction, context: Context, name: str) -> Result:
     same = bool(digest) and before.get("digest") == digest
     left = None if context.deadline is None else context.deadline - context.clock.now()
     with tempfile.TemporaryDirectory(prefix="pytest-enclave-") as directory:
-        found = download(url, Path(directory), State.of(before) if same else State(), left)
+        trusted = not is_remote(call.location.file)
+        found = download(url, Path(directory), State.of(before) if same else State(), left, trusted=trusted)
         if found is None:
             return Result(f"{shown(url)} is unchanged", {call.producer: before}, {name: digest})
         path, state = found

@@ -196,6 +196,25 @@ def test_a_dead_process_that_nobody_has_waited_for_is_gone() -> None:
     child.wait()
 
 
+def test_a_process_that_cannot_be_seen_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    monkeypatch.setattr("pytest_enclave.engine.docker.owners._fields", lambda pid: [])
+    assert not owner(pid=str(child.pid), began="17").is_gone()
+    child.kill()
+    child.wait()
+    assert owner(pid=str(child.pid), began="17").is_gone()
+
+
+def test_without_proc_nobody_reaps(docker_host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Owner(str(os.getpid()), "", "", "")
+    monkeypatch.setattr(Owner, "this_process", lambda: here)
+    engine = DockerEngine(docker_host)
+    before = reapers_of(os.getpid())
+    site = engine.open(enclave_id())
+    assert reapers_of(os.getpid()) == before
+    assert [*site.close(), *engine.close()] == []
+
+
 def test_labels_tell_the_owner() -> None:
     here = Owner.this_process()
     assert Owner.of(here.marks) == here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -224,3 +225,45 @@ def test_a_real_service_has_the_file_of_the_web(real: Laboratory, web: Web):
     assert real.outcomes(plan) == ["updated", "skipped", "skipped"]
     web.pages["/files/app.conf"] = Page(b"two", headers={"ETag": '"2"'})
     assert real.ok(plan).output == "two"
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"SSH-2.0-x\r\n", "the server's answer is no HTTP (BadStatusLine)"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "the server's answer is no HTTP"),
+    ],
+)
+def test_what_does_not_speak_http_is_told(tmp_path: Path, answer: bytes, told: str):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/f"
+        with pytest.raises(ExecutionError) as caught:
+            download(url, tmp_path, State(), None)
+        thread.join()
+    assert str(caught.value).startswith(f"cannot download {url}: {told}")
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "169.254.169.254", "[::ffff:127.0.0.1]"]
+)
+def test_a_package_that_was_fetched_may_not_ask_this_machine(tmp_path: Path, host: str):
+    with pytest.raises(ExecutionError) as caught:
+        download(f"http://{host}:1/f", tmp_path, State(), None, trusted=False)
+    assert "is this machine, which a package that was fetched may not ask" in str(caught.value)
+
+
+def test_nor_may_it_be_led_there(tmp_path: Path, web: Web, monkeypatch: pytest.MonkeyPatch):
+    web.pages["/away"] = Page(status=302, headers={"Location": "/files/app.conf"})
+    seen = []
+    monkeypatch.setattr(downloading, "_refuse_this_machine", seen.append)
+    download(f"{web.url}/away", tmp_path, State(), None, trusted=False)
+    assert seen == [f"{web.url}/away", f"{web.url}/files/app.conf"]

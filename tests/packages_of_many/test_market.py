@@ -113,7 +113,7 @@ def test_it_runs_and_is_reused(laboratory: Callable[..., Laboratory], package: P
 TESTS = """
 import pytest
 
-pytestmark = pytest.mark.enclave("{package}", args={{"image": "{image}"}}, share="market")
+pytestmark = pytest.mark.enclave("{package}", share="market")
 
 
 def test_it_runs(enclave):
@@ -138,9 +138,8 @@ def test_it_is_reused(enclave):
 
 
 def test_it_runs_with_real_services(package: Path, hub: Hub, on_engine: str) -> None:
-    image = "host:/" if "embedded" in on_engine else "enclave-test/busybox:local"
     test = package.parent / "test_real.py"
-    test.write_text(TESTS.format(package=package, image=image, services=SERVICES))
+    test.write_text(TESTS.format(package=package, services=SERVICES))
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", on_engine, "--enclave-pull=never", str(test)]
     done = subprocess.run(
         command, cwd=package.parent, env=hub.environ, text=True, stdout=subprocess.PIPE, timeout=110, check=False

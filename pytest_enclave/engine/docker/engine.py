@@ -18,6 +18,7 @@ from pytest_enclave.engine.docker.images import Images
 from pytest_enclave.engine.docker.limits import MEGABYTE, problems_of
 from pytest_enclave.engine.docker.loading import Archives
 from pytest_enclave.engine.docker.networks import NetworkPlan
+from pytest_enclave.engine.docker.owners import Owner
 from pytest_enclave.engine.docker.pause import MACHINES
 from pytest_enclave.engine.docker.plots import Ground, Plot
 from pytest_enclave.engine.docker.pool import Pool
@@ -163,7 +164,7 @@ class DockerEngine:
         """From now on, what this process leaves when it is killed is removed, and so is what others have left."""
         told = self._host or is_told(None, self._environ)
         with self._lock:
-            if self._reaper is None:
+            if self._reaper is None and Owner.this_process().is_known:
                 self._reaper = Reaper(self._host or "" if told else self._find().probe.endpoint, self._environ)
 
     def _find(self) -> Found:

@@ -37,6 +37,11 @@ class Owner:
         return cls(*(marks.get(label, "") for label in _LABELS))
 
     @property
+    def is_known(self) -> bool:
+        """Whether it is told from all other processes; where the system does not say enough, nothing must rely on it."""
+        return "" not in (self.pid, self.namespace, self.boot, self.began)
+
+    @property
     def marks(self) -> dict[str, str]:
         """The labels of its resources."""
         return dict(zip(_LABELS, (self.pid, self.namespace, self.boot, self.began), strict=True))
@@ -49,9 +54,9 @@ class Owner:
     def is_gone(self) -> bool:
         """Whether it is known to have ended: of a process that cannot be seen from here nothing is known."""
         here = Owner.this_process()
-        if not (self.pid.isdecimal() and self.began and self.boot) or self.boot != here.boot:
+        if not (self.pid.isdecimal() and self.is_known) or (self.boot, self.namespace) != (here.boot, here.namespace):
             return False
-        return self.namespace == here.namespace and _began(int(self.pid)) != self.began
+        return _is_dead(int(self.pid)) or _began(int(self.pid)) not in ("", self.began)
 
 
 _LABELS = (labels.OWNER_PID, labels.OWNER_NAMESPACE, labels.OWNER_BOOT, labels.OWNER_BEGAN)
@@ -72,12 +77,29 @@ def _boot() -> str:
 
 
 def _began(pid: int) -> str:
-    """When the process began, in clock ticks since the boot; empty if there is none, or it is dead already."""
+    """When the process began, in clock ticks since the boot; empty where it cannot be seen."""
+    fields = _fields(pid)
+    return fields[19] if fields else ""
+
+
+def _is_dead(pid: int) -> bool:
+    """Whether there is no such process. Other users' processes may be hidden, so it is not enough not to see it."""
     try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if state in "ZX" else fields[18]
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    fields = _fields(pid)
+    return bool(fields) and fields[0] in "ZX"
+
+
+def _fields(pid: int) -> list[str]:
+    """What the kernel says of a process after its name: first its state. Nothing where it cannot be seen."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode().split()
+    except (OSError, ValueError):
+        return []
 
 
 def ownership(enclave: str) -> dict[str, str]:
