@@ -38,7 +38,7 @@ class Owner:
 
     @property
     def is_known(self) -> bool:
-        """Whether it is told from all other processes; where the system does not say enough, nothing must rely on it."""
+        """Whether it is told from all other processes: where the system does not say enough, nothing may rely on it."""
         return "" not in (self.pid, self.namespace, self.boot, self.began)
 
     @property
