@@ -14,16 +14,14 @@ asking for it, up to the demand's run, is run again in the same order.
 from __future__ import annotations
 
 import secrets
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pytest_enclave.enclave.demand import Demand
+from pytest_enclave.enclave.directories import EnclaveDirectory, sweep
 from pytest_enclave.enclave.enclave import Enclave, Observers
 from pytest_enclave.engine.protocol import EnclaveId, Engine, Leak, Site
 from pytest_enclave.errors import EnclaveError, EngineUnavailable
@@ -81,7 +79,7 @@ class Enclaves:
     _failures: dict[Slot, Failure] = field(default_factory=dict)
     _unavailable: EngineUnavailable | None = None
     _open: list[Enclave] = field(default_factory=list)
-    _directories: dict[str, Path] = field(default_factory=dict)
+    _directories: dict[str, EnclaveDirectory] = field(default_factory=dict)
     _closing: list[Future[Sequence[Leak]]] = field(default_factory=list)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _turns: dict[str, threading.RLock] = field(default_factory=dict)
@@ -251,16 +249,15 @@ class Enclaves:
 
     def _create(self, name: str, open_site: Callable[[EnclaveId], Site]) -> Enclave:
         identity = EnclaveId(f"{name}-{secrets.token_hex(3)}")
-        directory = Path(tempfile.gettempdir(), f"pytest-enclave-{identity.name}-{secrets.token_hex(8)}")
         # A Ctrl-C may come at any moment: what is there by then is undone, until the list of open enclaves has it.
         with ExitStack() as undo:
-            undo.callback(shutil.rmtree, directory, ignore_errors=True)
-            directory.mkdir(mode=0o700)
+            directory = EnclaveDirectory.make(identity.name)
+            undo.callback(directory.remove)
             site = open_site(identity)
             undo.callback(site.close)
-            journal = Journal(directory / "journal.sqlite")
+            journal = Journal(directory.path / "journal.sqlite")
             undo.callback(journal.close)
-            state = EnclaveState(identity, self.engine, site, journal, ArtifactStore(directory / "artifacts"))
+            state = EnclaveState(identity, self.engine, site, journal, ArtifactStore(directory.path / "artifacts"))
             enclave = Enclave(state, self.tools, self.options, self.observers)
             with self._lock:
                 self._directories[identity.name] = directory
@@ -295,6 +292,7 @@ class Enclaves:
             closing, self._closing = self._closing, []
         leaks = [leak for future in closing for leak in future.result()]
         self._closer.shutdown()
+        sweep()
         return leaks
 
     def _close_one(self, enclave: Enclave) -> Sequence[Leak]:
@@ -305,7 +303,7 @@ class Enclaves:
             self.complaints.append(f"removing {enclave.name}: {type(error).__name__}: {error}")
             return []
         finally:
-            shutil.rmtree(self._directories[enclave.name], ignore_errors=True)
+            self._directories[enclave.name].remove()
 
 
 def _forks(demand: Demand) -> Slot:
