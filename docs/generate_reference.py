@@ -9,8 +9,10 @@ from pathlib import Path
 from pytest_enclave import errors, hookspecs
 from pytest_enclave.face.demands import MARKER
 from pytest_enclave.face.options import OPTIONS
+from pytest_enclave.instructions.protocol import InstructionType
 from pytest_enclave.instructions.registry import BUILT_IN
 from pytest_enclave.plan.config_types import CONFIG_TYPES
+from pytest_enclave.plan.draft import Drafted
 from pytest_enclave.plan.parameters import Parameter, Substitution
 from pytest_enclave.plan.values import to_repr
 from pytest_enclave.report.codes import CODES
@@ -55,7 +57,13 @@ def instructions() -> Iterator[str]:
     for kind in sorted(BUILT_IN, key=lambda each: each.name):
         names = " / ".join(f"plan.{name}" for name in (kind.name, *kind.aliases))
         yield from ("", f"### {names}", "", inspect.getdoc(type(kind)) or "", "", *arguments(kind.parameters))
-        yield from ("", f"Returns: {first_line(kind.returns)}")
+        yield from ("", f"Returns: {first_line(returning(kind))}")
+
+
+def returning(kind: InstructionType) -> object:
+    """The method that says what a call gives: those that get services know it only from the plan so far."""
+    asks = kind.name.startswith("get_") and isinstance(kind, Drafted)
+    return kind.enter if asks else kind.returns
 
 
 def types() -> Iterator[str]:

@@ -98,7 +98,10 @@ class ScriptFailed(InterpretationError, AssertionError):
 
 
 class ExpectationFailed(InterpretationError, AssertionError):
-    """A Starlark unit test is not as it expects; `comparison` is value, comparison and target, where there is one."""
+    """A Starlark unit test is not as it expects; `comparison` is value, comparison and target, where there is one.
+
+    `phase` is how far it came: `interpretation`, `validation` or `execution`.
+    """
 
     def __init__(
         self,
@@ -107,9 +110,11 @@ class ExpectationFailed(InterpretationError, AssertionError):
         location: Location | None = None,
         remedy: str = "",
         comparison: tuple[object, str, object] | None = None,
+        phase: str = "interpretation",
     ) -> None:
         super().__init__(message, location=location, remedy=remedy)
         self.comparison = comparison
+        self.phase = phase
 
 
 class ValidationError(PackageError):

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_enclave.face.demands import demand_of
 from pytest_enclave.face.session import SESSION
-from pytest_enclave.face.star_tests import StarTestFile, holds_unit_tests
+from pytest_enclave.face.star_tests import SUFFIX, StarTestFile, are_wanted, is_script
 
 
 def collect(file_path: Path, parent: pytest.Collector) -> PackageFile | StarTestFile | None:
@@ -17,11 +17,14 @@ def collect(file_path: Path, parent: pytest.Collector) -> PackageFile | StarTest
     if file_path.name != "kurtosis.yml" and file_path.suffix != ".star":
         return None
     paths = named(parent.config)
-    if holds_unit_tests(file_path, parent.config, named=str(file_path) in paths):
-        tests: StarTestFile = StarTestFile.from_parent(parent, path=file_path)
+    by_name = str(file_path) in paths
+    if file_path.name.endswith(SUFFIX) and not (by_name and is_script(file_path)):
+        if not are_wanted(file_path, parent.config, named=by_name):
+            return None
+        tests: StarTestFile = StarTestFile.from_parent(parent, path=file_path, named=by_name)
         return tests
     of_directory = file_path.name == "kurtosis.yml" and str(file_path.parent) in paths
-    if str(file_path) not in paths and not of_directory:
+    if not by_name and not of_directory:
         return None
     made: PackageFile = PackageFile.from_parent(parent, path=file_path)
     return made

@@ -23,22 +23,29 @@ if TYPE_CHECKING:
 
 SUFFIX = "_test.star"
 
+_NONE = "there is no function `test_…` in it"
+_WRITE = "write `def test_…(plan)`, or for a script that is to be run `def run(plan)`"
+
 _TEST = re.compile(r"^def test_", re.MULTILINE)
+_MAIN = re.compile(r"^def run\b", re.MULTILINE)
 
 
-def holds_unit_tests(path: Path, config: pytest.Config, *, named: bool) -> bool:
+def is_script(path: Path) -> bool:
+    """Whether a file of such a name is one to be run nevertheless: it has a function `run`, and no tests."""
+    text = ""
+    with suppress(OSError):  # what cannot be read is told when it is collected
+        text = path.read_text("utf-8", "replace")
+    return _TEST.search(text) is None and _MAIN.search(text) is not None
+
+
+def are_wanted(path: Path, config: pytest.Config, *, named: bool) -> bool:
     """Whether the file's tests are to be collected.
 
-    It is in a package, below one of the ini file's `testpaths`, or `named` on the command line; the last only where it
-    has tests, for any script can be named to be run.
+    It is in a package, below one of the ini file's `testpaths`, or `named` on the command line.
     """
-    if not path.name.endswith(SUFFIX) or config.stash[SESSION].settings.star_tests == "off":
+    if config.stash[SESSION].settings.star_tests == "off":
         return False
-    if named:
-        with suppress(OSError):  # what cannot be read is told when it is collected
-            return _TEST.search(path.read_text("utf-8", "replace")) is not None
-        return True
-    return nearest_package(path.parent, config.rootpath) is not None or _is_in_testpaths(path, config)
+    return named or nearest_package(path.parent, config.rootpath) is not None or _is_in_testpaths(path, config)
 
 
 def _is_in_testpaths(path: Path, config: pytest.Config) -> bool:
@@ -49,18 +56,25 @@ def _is_in_testpaths(path: Path, config: pytest.Config) -> bool:
 
 
 class StarTestFile(pytest.File):
-    """A file of unit tests."""
+    """A file of unit tests; one that was `named` on the command line has to have some."""
+
+    def __init__(self, *, named: bool = False, **arguments: object) -> None:
+        super().__init__(**arguments)  # type: ignore[arg-type]
+        self._named = named
 
     def collect(self) -> Iterator[StarTest]:
         """Its tests, in its order. A mistake in the file is a collection error."""
-        from pytest_enclave.errors import EnclaveError
+        from pytest_enclave.errors import EnclaveError, PackageError
         from pytest_enclave.language.unit_test_files import unit_tests_of
         from pytest_enclave.package.load import load
         from pytest_enclave.report.failure import render
+        from pytest_enclave.source import Location
 
         try:
             package = load(self.path)
             tests = unit_tests_of(package.main, package.read_main()[0])
+            if self._named and not tests:
+                raise PackageError(_NONE, location=Location(package.main), remedy=_WRITE)
         except EnclaveError as error:
             raise self.CollectError(str(render(error))) from None
         for test in tests:
@@ -95,7 +109,8 @@ class StarTest(pytest.Item):
             error = raised
         plan = Plan() if isinstance(error, InterpretationError) else self._plan(request)
         if error is None or not failure.is_met_by(error, plan.callers):
-            other = failure.otherwise(error, plan.callers)
+            executed = self.config.stash[SESSION].settings.star_tests != "plan"
+            other = failure.otherwise(error, plan.callers, executed=executed)
             other.sources = other.sources or plan.sources
             raise other
 

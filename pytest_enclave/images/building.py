@@ -18,7 +18,7 @@ from pytest_enclave.images.dockerfile.syntax import Instruction, parse
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.references import DEFAULT_REGISTRY, RegistryReference
 from pytest_enclave.images.references import parse as parse_reference
-from pytest_enclave.package.context import context_paths, read_context
+from pytest_enclave.package.context import context_paths, read_build_file, read_context
 from pytest_enclave.plan.events import BuildProgress, Emit
 from pytest_enclave.plan.image_sources import Build
 
@@ -78,7 +78,7 @@ def write_context(build: Build, target: IO[bytes]) -> None:
     """Write the context as a tar archive, everything owned by root. Raises ImageFault."""
     directory = Path(build.directory)
     try:
-        paths = context_paths(directory, build.build_file)
+        paths = context_paths(directory, build.build_file, build.place)
         with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for path in paths:
                 tar.add(directory / path, path, recursive=False, filter=_owned_by_root)
@@ -182,8 +182,8 @@ class BuildFailed(Exception):
 
 def _instructions(build: Build) -> list[Instruction]:
     try:
-        text = Path(build.directory, build.build_file).read_text(errors="replace")
-    except OSError:
+        text = read_build_file(Path(build.directory), build.build_file, build.place, strict=False)
+    except PackageError:
         return []
     return list(parse(text).instructions)
 

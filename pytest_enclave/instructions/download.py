@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from pytest_enclave.errors import ExecutionError
-from pytest_enclave.package.locators import is_url
+from pytest_enclave.package.locators import is_remote, is_url
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -30,6 +32,7 @@ REDIRECTS = 5
 NAMELESS = "download"
 """What the file is called where the URL does not say."""
 
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*")
 _CHUNK = 1 << 16
 _MOVED = (301, 302, 303, 307, 308)
 _NOT_MODIFIED = 304
@@ -68,6 +71,20 @@ def url_problem(url: str) -> str:
         return "is a URL without a host"
     plain = all("!" <= character <= "~" for character in url)
     return "" if plain else "is a URL with characters that have to be percent-encoded"
+
+
+def scheme_problem(name: str) -> str:
+    """Why nothing can be downloaded by that scheme, or nothing; locators with one have an error of their own."""
+    scheme, separator, rest = name.partition("://")
+    if not separator or not _SCHEME.fullmatch(scheme) or is_remote(rest):
+        return ""
+    host, slash, path = rest.partition("/")
+    rest = f"{host.rpartition('@')[2]}{slash}{path}"  # not with the password that may be in it
+    only = f'is "{scheme}://{rest}", and only http:// and https:// are downloaded'
+    if scheme.lower() == "file":
+        return f"{only}: a file of the package is named by its path alone"
+    near = difflib.get_close_matches(scheme.lower(), ("http", "https"), 1)
+    return f"{only}; did you mean `{near[0] if near else 'http'}://{rest}`?"
 
 
 def shown(url: str) -> str:

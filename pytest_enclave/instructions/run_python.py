@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from pytest_enclave.engine.protocol import DeadlineExceeded
+from pytest_enclave.engine.protocol import DeadlineExceeded, ExecResult
 from pytest_enclave.errors import ExecutionError
 from pytest_enclave.instructions.protocol import Context
 from pytest_enclave.instructions.starting import LOG_LINES
@@ -44,6 +44,10 @@ class RunPython(Task):
     def shown(self, call: Instruction) -> str:
         """Without the program, which is long."""
         return f"python -c … {shlex.join(call.get('args', []))}".rstrip()
+
+    def remedy(self, done: ExecResult) -> str:
+        """Another image, where this one has no interpreter."""
+        return "`image` has to name one with `python`" if done.code == NOT_FOUND else super().remedy(done)
 
     def prepare(self, call: Instruction, context: Context, helper: str) -> None:
         """Install the packages. Raises ExecutionError with the last that pip had to say."""

@@ -14,7 +14,7 @@ from pytest_enclave.plan.canonical import call_text
 from pytest_enclave.plan.config_types import CONFIG_TYPES
 from pytest_enclave.plan.draft import Draft
 from pytest_enclave.plan.footprint import Footprint, Replay
-from pytest_enclave.plan.futures import producer_of_call
+from pytest_enclave.plan.futures import find, producer_of_call
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.values import Struct, Value
@@ -46,7 +46,10 @@ class SetService(Defaults):
         }
 
     def enter(self, call: Instruction, draft: Draft) -> Value:
-        """Change the instruction that adds the service. Raises InterpretationError where none does."""
+        """Change the instruction that adds the service.
+
+        Raises InterpretationError where none does, or where it would need values that do not exist when it executes.
+        """
         name = call.get("name")
         added = draft.added.get(name)
         if added is None:
@@ -59,6 +62,7 @@ class SetService(Defaults):
                 remedy="change its config there, or add it with `add_service`",
             )
         config = _merged(added.config, call.get("config"))
+        _refuse_later_values(call, config, added.index, draft)
         earlier = {**draft.instructions[added.index].arguments, "config": config}
         text = call_text(AddService.name, AddService.parameters, earlier)
         draft.amend(name, config, text, producer_of_call(text, 0))
@@ -76,6 +80,26 @@ class SetService(Defaults):
     def execute(self, call: Instruction, context: Context) -> Result:
         """It was done when the service was added."""
         return Result(f"service `{call.get('name')}` was added with this config")
+
+
+def _refuse_later_values(call: Instruction, config: Struct, index: int, draft: Draft) -> None:
+    name, adds, later = call.get("name"), draft.instructions[index], draft.producers_from(index)
+    for future in find(config):
+        producing = later.get(future.producer)
+        if producing is adds:
+            raise InterpretationError(
+                f"{call.name}: `config` has `{future.field}` of service `{name}` itself, "
+                "which is known only once the service is added",
+                location=call.location,
+                remedy="leave it out: the service is added with this config",
+            )
+        if producing is not None:
+            raise InterpretationError(
+                f"{call.name}: `config` has `{future.field}` of `{producing.name}` at {producing.location}, which "
+                f"executes only after service `{name}` is added at {adds.location}",
+                location=call.location,
+                remedy=f"the service is added with this config: add `{name}` after that `{producing.name}`",
+            )
 
 
 def _merged(earlier: Struct, later: Struct) -> Struct:

@@ -80,6 +80,10 @@ class Task(Defaults):
     def prepare(self, call: Instruction, context: Context, helper: str) -> None:
         """What has to be done in the helper service before the command; it does not count for `wait`."""
 
+    def remedy(self, done: ExecResult) -> str:
+        """What to do about an exit code that is not acceptable."""
+        return "`acceptable_codes` or `skip_code_check` allow others"
+
     def problems(self, arguments: Mapping[str, Value]) -> Mapping[str, str]:
         """No rights on the machine."""
         return refused_rights(arguments)
@@ -158,7 +162,7 @@ class Task(Defaults):
                 code=done.code,
                 acceptable=acceptable,
                 output=done.output,
-                remedy="`acceptable_codes` or `skip_code_check` allow others",
+                remedy=self.remedy(done),
             )
         return {"code": done.code, "output": done.output}
 

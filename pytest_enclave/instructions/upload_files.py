@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_enclave.instructions.artifact import NAME, MakesArtifact, artifact_name
-from pytest_enclave.instructions.download import State, download, shown, url_problem
+from pytest_enclave.instructions.download import State, download, scheme_problem, shown, url_problem
 from pytest_enclave.instructions.protocol import Context, Result
 from pytest_enclave.package.locators import is_remote, is_url
 from pytest_enclave.plan import checks
@@ -32,7 +32,8 @@ class UploadFiles(MakesArtifact):
         """A URL must be one that something can be downloaded from."""
         src = arguments["src"]
         if not is_url(src):
-            return {}
+            reason = scheme_problem(src)
+            return {"src": reason} if reason else {}
         if next(find(src), None) is not None:
             return {"src": "is a URL known only after execution: download it with `run_sh`, and `store` it"}
         reason = url_problem(src)

@@ -36,6 +36,9 @@ from pytest_enclave.source import Location
 TIMEOUT = 60.0
 """Seconds that an interpretation may take (`--enclave-interpret-timeout`)."""
 
+OPTION = "--enclave-interpret-timeout"
+"""Where users say how long it may take, in a test session."""
+
 TRUSTED = 256 << 20
 """Bytes that an interpretation may take before it goes on in a process of its own."""
 
@@ -45,7 +48,7 @@ MEMORY = 1 << 30
 _TIME = "interpretation took longer than {:g} s"
 _CANCELLED = "interpretation was cancelled"
 _TOO_MUCH = "interpretation needs more memory than it may have (1 GB)"
-_LOOK = "look for a loop that goes on for ever, or allow more with `--enclave-interpret-timeout`"
+_LOOK = "look for a loop that goes on for ever, or allow more with `{}`"
 _NOTHING: Mapping[str, Struct] = MappingProxyType({})
 _BROKE_DOWN = "the interpreter broke down over this file: a value in it is nested too deeply, or contains itself"
 _REMEDIES = {
@@ -74,6 +77,7 @@ def interpret(
     main: str = "run",
     cancelled: Callable[[], bool] | None = None,
     timeout: float | None = TIMEOUT,
+    setting: str = OPTION,
     resolve: Resolver | None = None,
     others: Repositories | None = None,
     kept: KeptModules | None = None,
@@ -82,7 +86,8 @@ def interpret(
 ) -> Interpretation:
     """The plan of a package for these arguments. `signatures` are the instructions that `plan` has.
 
-    `cancelled` is asked now and then, and may raise; `timeout` is in seconds, without those that fetching takes;
+    `cancelled` is asked now and then, and may raise; `timeout` is in seconds, without those that fetching takes, and
+    `setting` what users know it by;
     `resolve` finds other packages' files, and what it does not know is fetched into `others`; what was made of files
     in other interpretations is in `kept`; `found` are the configs of the services that the enclave has. A
     `unit_test` is interpreted with what `unit_tests.py` has for it.
@@ -90,13 +95,15 @@ def interpret(
     main file cannot be read.
     """
     finder = Finder(package, resolve, others)
-    stop = _Stop(cancelled, timeout, lambda: finder.waited)
+    stop = _Stop(cancelled, timeout, setting, lambda: finder.waited)
     trial = Trial() if unit_test else None
     sources = Sources(package, finder, stop.check, _callable_alone(signatures, main), kept, with_tests=unit_test)
 
     def attempts(*, confined: bool) -> Interpretation:
         stop.confined = confined
         wanted: Wanted = {}
+        if trial is not None:
+            trial.forget()
         try:
             while True:
                 draft = Draft(found)
@@ -105,6 +112,8 @@ def interpret(
                     plan = attempt.run(main)
                 except NeedModule as need:
                     wanted.setdefault(need.caller, {})[need.locator] = need.place
+                    if trial is not None:
+                        trial.forget()
                 except NeedMock:
                     pass  # the trial knows it now
                 except InterpretationError as error:
@@ -175,13 +184,14 @@ class _Stop:
     """
 
     def __init__(
-        self, cancelled: Callable[[], bool] | None, timeout: float | None, waited: Callable[[], float]
+        self, cancelled: Callable[[], bool] | None, timeout: float | None, setting: str, waited: Callable[[], float]
     ) -> None:
         self.confined = False
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._waited = waited
         self._cancelled = cancelled
         self._timeout = timeout
+        self._look = _LOOK.format(setting)
         self._memory = resident()
         self._reason = ""
 
@@ -223,7 +233,7 @@ class _Stop:
             return error
         frames = error.frames if isinstance(error, InterpretationError) else ()
         stopped = InterpretationError(
-            self._reason, location=error.location, remedy=_REMEDIES.get(self._reason, _LOOK), frames=frames
+            self._reason, location=error.location, remedy=_REMEDIES.get(self._reason, self._look), frames=frames
         )
         stopped.sources = error.sources
         return stopped
@@ -235,4 +245,4 @@ class _Stop:
             "cancelled": _CANCELLED,
             "depth": _BROKE_DOWN,
         }.get(reason, _TOO_MUCH)
-        return InterpretationError(message, location=place, remedy=_REMEDIES.get(message, _LOOK))
+        return InterpretationError(message, location=place, remedy=_REMEDIES.get(message, self._look))

@@ -280,7 +280,7 @@ class Recorder:
             found = self._find(locator, place.file)
             digest, states = read_context(found.path, build_file, found.name)
         except PackageError as error:
-            raise InterpretationError(f"{callee}: {error.message}", location=place, remedy=error.remedy) from None
+            raise InterpretationError(f"{callee}: {error}", location=place, remedy=error.remedy) from None
         self.files.update((str(state.path), state) for state in states)
         return {"directory": str(found.path), "place": found.name, "digest": digest}
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
 
-from pytest_enclave.errors import EnclaveError, ExpectationFailed, InterpretationError, ValidationError
+from pytest_enclave.errors import EnclaveError, ExpectationFailed, InterpretationError, PackageError, ValidationError
 from pytest_enclave.language.module import Module
 from pytest_enclave.language.normalise import normalise
 from pytest_enclave.language.predeclared import PREDECLARED
@@ -43,15 +43,22 @@ class ExpectedFailure:
         """
         return any(re.search(self.pattern, told) for place, told in _told(error, callers) if self._is_here(place))
 
-    def otherwise(self, error: EnclaveError | None, callers: Callers = NOBODY) -> ExpectationFailed:
-        """The failure of a test that failed otherwise, or not at all."""
+    def otherwise(
+        self, error: EnclaveError | None, callers: Callers = NOBODY, *, executed: bool = True
+    ) -> ExpectationFailed:
+        """The failure of a test that failed otherwise, or not at all; `executed` says whether plans are."""
         wanted = f"a message that matches `{self.pattern}` in line {self.place.line}"
         if error is None:
-            return ExpectationFailed(f"the test was to fail with {wanted}, and passed", location=self.place)
+            return ExpectationFailed(
+                f"the test was to fail with {wanted}, and passed",
+                location=self.place,
+                phase="execution" if executed else "interpretation",
+            )
         here = any(self._is_here(place) for place, _ in _told(error, callers))
         where = "there with another one" if here else f"at {error.location}" if error.location else "elsewhere"
         message = f"the test was to fail with {wanted}, and failed {where}: {error.message}"
-        failed = ExpectationFailed(message, location=error.location or self.place, remedy=error.remedy)
+        place = error.location or self.place
+        failed = ExpectationFailed(message, location=place, remedy=error.remedy, phase=_phase(error))
         failed.sources = error.sources
         return failed
 
@@ -118,6 +125,12 @@ def _wrong(message: str, place: Location, lines: list[str], remedy: str = "") ->
     error = InterpretationError(message, location=place, remedy=remedy)
     error.sources = {place.file: "\n".join(lines)}
     return error
+
+
+def _phase(error: EnclaveError) -> str:
+    if isinstance(error, ValidationError):
+        return "validation"
+    return "interpretation" if isinstance(error, PackageError) else "execution"
 
 
 def _told(error: EnclaveError, callers: Callers) -> list[tuple[Location | None, str]]:

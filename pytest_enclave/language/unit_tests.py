@@ -58,6 +58,12 @@ _SIGNS = {"eq": "==", "ne": "!=", "lt": "<", "contains": "contains"}
 Function = tuple[str, str]
 """A module's name, or `plan`, and the name of a function of it."""
 
+CallPath = tuple[int, ...]
+"""Which call of `expect.fails` it is: the path of the one around it, and which of those within that, from 1.
+
+What is known of a call takes those within it away, so a number among all of them would name another one then.
+"""
+
 
 def predeclared(file: str) -> frozenset[str]:
     """The names that a file of that name finds predeclared besides what all do."""
@@ -73,10 +79,9 @@ class Trial:
 
     def __init__(self) -> None:
         self.mocked: set[Function] = set()
-        self.known: dict[int, str] = {}
+        self.known: dict[CallPath, str] = {}
         self.told: list[str] = []
-        self._number = 0
-        self._trying: list[int] = []
+        self._counts = [0]
         self._answers: dict[Function, str] = {}
         self._calls: dict[Function, list[Value]] = {}
         self._traces: dict[int, tuple[str, str]] = {}
@@ -84,18 +89,22 @@ class Trial:
     def begin(self) -> None:
         """Another attempt begins."""
         self.told = []
-        self._number = 0
-        self._trying = []
+        self._counts = [0]
         self._answers = {}
         self._calls = {}
         self._traces = {}
 
     def catch(self, error: InterpretationError) -> bool:
         """Whether the error was expected where it came from, so that another attempt has to be made."""
-        if not self._trying:
+        if len(self._counts) == 1:
             return False
-        self.known[self._trying[-1]] = error.message
+        self._counts.pop()
+        self.known[tuple(self._counts)] = error.message
         return True
+
+    def forget(self) -> None:
+        """Modules are loaded in another order from now on, and what is known of the calls in them is known no more."""
+        self.known = {}
 
     def tell(self) -> None:
         """Write what was to be shown in the last attempt."""
@@ -138,16 +147,18 @@ class Trial:
     # expect.fails
 
     def _is_known(self) -> bool:
-        self._number += 1
-        self._trying.append(self._number)
-        return self._number in self.known
+        self._counts[-1] += 1
+        path = tuple(self._counts)
+        self._counts.append(0)
+        return path in self.known
 
     def _nothing_failed(self) -> NoReturn:
-        self._trying.pop()
+        self._counts.pop()
         raise ExpectationFailed("expect.fails: nothing failed")
 
     def _failed(self, pattern: object) -> None:
-        message = self.known[self._trying.pop()]
+        self._counts.pop()
+        message = self.known[tuple(self._counts)]
         if not isinstance(pattern, str):
             raise InterpretationError(f"expect.fails: the pattern must be a string, not {to_repr(pattern)}")
         try:

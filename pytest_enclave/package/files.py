@@ -41,14 +41,16 @@ def unchanged(states: Iterable[FileState]) -> bool:
     return all(FileState.of(state.path) == state for state in states)
 
 
-def read_text(path: Path, name: str) -> tuple[str, FileState]:
+def read_text(path: Path, name: str, *, errors: str = "strict") -> tuple[str, FileState]:
     """The text of a file, with its line ends as `\\n`, and the state it was in when read.
+
+    `errors` is what `bytes.decode` does about bytes that are not UTF-8.
 
     Raises PackageError where it is missing, not a regular file, too large, not readable, or not UTF-8.
     """
     data, state = _read(path, name)
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = len(data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode("utf-8", "replace")) + 1

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
+from pytest_enclave.plan.futures import producer_of_service
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.values import Struct, Value
 from pytest_enclave.source import Location
@@ -33,11 +34,13 @@ class Draft:
         self.removed: dict[str, Location] = {}
         self.seen: Mapping[str, Struct] | None = None
         self._found = found
+        self._first: dict[str, int] = {}
 
     def add(self, call: Instruction, configs: Mapping[str, Struct]) -> None:
         """The call, which is the next instruction, adds these services."""
         for name, config in configs.items():
             self.added[name] = Added(config, len(self.instructions), call.name)
+            self._first.setdefault(name, len(self.instructions))
             self.removed.pop(name, None)
 
     def remove(self, name: str, place: Location) -> None:
@@ -56,6 +59,11 @@ class Draft:
         if name in self.added:
             return self.added[name].config
         return self.services().get(name)
+
+    def producers_from(self, index: int) -> dict[str, Instruction]:
+        """The producers of values that no instruction before this one has found out, and the one that will."""
+        services = {producer_of_service(name): self.instructions[i] for name, i in self._first.items() if i >= index}
+        return {call.producer: call for call in self.instructions[index:]} | services
 
     def amend(self, name: str, config: Struct, text: str, producer: str) -> None:
         """The service that the script has added gets another config, and the instruction that adds it another text."""

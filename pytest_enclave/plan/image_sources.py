@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from pytest_enclave.plan.checks import NON_EMPTY_STRING, Check, simple
+from pytest_enclave.plan.checks import NON_EMPTY_STRING, Check, Finding, simple
 from pytest_enclave.plan.images import Archive
 from pytest_enclave.plan.values import Struct, Value
 
@@ -25,6 +25,9 @@ BUILD_FILE = "Dockerfile"
 
 BUILT = "pytest-enclave-build"
 """What names of built images begin with, so that they never meet an image that somebody named."""
+
+STEPS = "pytest-enclave-step"
+"""What names of steps begin with, which builds keep where there is no builder."""
 
 WRONG_LOGIN = "are `username` and `password` of its ImageSpec right?"
 """What to do where a registry does not take the credentials of an ImageSpec."""
@@ -128,17 +131,41 @@ def wrong_image_spec(fields: Mapping[str, Value]) -> Mapping[str, str]:
     for name, other in (("username", "password"), ("password", "username")):
         if name in fields and other not in fields:
             return {name: f"is of no use without `{other}`"}
+    if reserved := reserved_name(_in_registry(image, registry)):
+        return {"image": _reserved(reserved)}
     named = _registry_of(image)
     if registry and named != HUB and named != _host(registry):
         return {"registry": f"is `{_host(registry)}`, but `image` names the registry `{named}`"}
     return {}
 
 
+def reserved_name(image: str) -> str:
+    """What an image's name begins with that nobody may call images by but builds; empty for any other name."""
+    named = image.partition("/")[2] if "/" in image and _host(image) == HUB else image
+    named = named.removeprefix("library/")
+    return next((prefix for prefix in (f"{BUILT}/", STEPS) if named.startswith(prefix)), "")
+
+
+def _reserved(prefix: str) -> str:
+    return f"must not begin with `{prefix}`: so begin names of images that are built here from a Dockerfile"
+
+
 def _is_image(value: Value) -> bool:
     return NON_EMPTY_STRING.accepts(value) or (isinstance(value, Struct) and value.kind in IMAGE_TYPES)
 
 
-ANY_IMAGE: Check = simple("the name of an image, or one of " + ", ".join(IMAGE_TYPES), _is_image)
+def _any_image() -> Check:
+    known = simple("the name of an image, or one of " + ", ".join(IMAGE_TYPES), _is_image)
+
+    def find(value: Value) -> Iterator[Finding]:
+        yield from known(value)
+        if isinstance(value, str) and (prefix := reserved_name(value)):
+            yield "", _reserved(prefix)
+
+    return Check(known.expected, find, lambda value: next(find(value), None) is None)
+
+
+ANY_IMAGE: Check = _any_image()
 """What an argument for an image may be."""
 
 

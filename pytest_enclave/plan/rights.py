@@ -5,6 +5,7 @@ Kurtosis grants all of this, some of it only where users allow it. Here nobody i
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 
 from pytest_enclave.plan import checks
@@ -27,6 +28,14 @@ CAPABILITIES = frozenset(
 )
 """Capabilities that act inside of a container's own namespaces only."""
 
+_REFUSED_CAPABILITIES = frozenset(
+    (
+        *("ALL", "AUDIT_CONTROL", "AUDIT_READ", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "DAC_READ_SEARCH"),
+        *("LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "PERFMON", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_MODULE"),
+        *("SYS_PACCT", "SYS_RAWIO", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM"),
+    )
+)
+
 DEVICES = frozenset(f"/dev/{name}" for name in ("fuse", "kvm", "net/tun", "null", "random", "urandom", "zero"))
 """Devices that anybody may open who is let near them."""
 
@@ -43,16 +52,36 @@ _REFUSED = {
 def refused_rights(fields: Mapping[str, Value]) -> Mapping[str, str]:
     """Why the package cannot have the rights that it asks for: argument name → reason."""
     refused = {name: reason for name, reason in _REFUSED.items() if fields.get(name)}
-    for name in fields.get("capabilities") or ():
-        if name.upper().removeprefix("CAP_") not in CAPABILITIES:
-            refused["capabilities"] = (
-                f'"{name}" is a right on the machine that runs the services, which a package does not get; '
-                f"it can have {', '.join(sorted(CAPABILITIES))}"
-            )
-    for device in fields.get("devices") or ():
-        if device.partition(":")[0] not in DEVICES:
-            refused["devices"] = (
-                f'"{device}" belongs to the machine that runs the services; '
-                f"a package can have {', '.join(sorted(DEVICES))}"
-            )
+    wrong = [reason for name in fields.get("capabilities") or () if (reason := _wrong_capability(name))]
+    refused |= {"capabilities": wrong[0]} if wrong else {}
+    wrong = [reason for device in fields.get("devices") or () if (reason := _wrong_device(device))]
+    refused |= {"devices": wrong[0]} if wrong else {}
     return refused
+
+
+def _wrong_capability(name: str) -> str:
+    capability = name.upper().removeprefix("CAP_")
+    if capability in CAPABILITIES:
+        return ""
+    choice = ", ".join(sorted(CAPABILITIES))
+    if capability in _REFUSED_CAPABILITIES:
+        return (
+            f'"{name}" is a right on the machine that runs the services, which a package does not get; '
+            f"it can have {choice}"
+        )
+    near = difflib.get_close_matches(capability, sorted(CAPABILITIES | _REFUSED_CAPABILITIES), 1)
+    meant = f"did you mean `{near[0]}`?" if near and near[0] in CAPABILITIES else f"a package can have {choice}"
+    return f'"{name}": there is no such capability; {meant}'
+
+
+def _wrong_device(device: str) -> str:
+    path, colon, rest = device.partition(":")
+    if path in DEVICES:
+        return ""
+    choice = f"a package can have {', '.join(sorted(DEVICES))}"
+    if path.startswith("/"):
+        return f'"{device}" belongs to the machine that runs the services; {choice}'
+    near = [f"{parent}{path}" for parent in ("/", "/dev/") if f"{parent}{path}" in DEVICES]
+    near = near or difflib.get_close_matches(f"/{path}", sorted(DEVICES), 1, 0.8)
+    meant = f"did you mean `{near[0]}{colon}{rest}`?" if near else choice
+    return f'"{device}": there is no such device, for its path has to begin with `/`; {meant}'

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pytest_enclave.errors import ExpectationFailed, InterpretationError, PackageError
 from pytest_enclave.plan.values import Value
-from pytest_enclave.report.differences import first_difference
+from pytest_enclave.report.differences import MISSING, first_difference
 from pytest_enclave.report.facts import fact_lines, note_lines
 from pytest_enclave.report.fitting import Block
 from pytest_enclave.report.look import Look
@@ -38,9 +38,14 @@ def interpretation_story(error: InterpretationError, look: Look) -> Story:
         blocks.append(problem_table(error.problems, look))
     if frames := _callers(error):
         blocks.append(_frames_block(frames, error.sources, look))
-    blocks.append(Block(tuple(note_lines("phase: interpretation; nothing was started", look))))
+    blocks.append(Block(tuple(note_lines(f"phase: {_phase(error)}", look))))
     remedy = error.remedy or (error.problems[0].remedy if len(error.problems) == 1 else "")
     return Story(error.message, error.location, excerpt, tuple(blocks), remedy)
+
+
+def _phase(error: InterpretationError) -> str:
+    phase = error.phase if isinstance(error, ExpectationFailed) else "interpretation"
+    return phase if phase == "execution" else f"{phase}; nothing was started"
 
 
 def _compared(value: Value, sign: str, target: Value, look: Look) -> list[tuple[str, str]]:
@@ -50,8 +55,16 @@ def _compared(value: Value, sign: str, target: Value, look: Look) -> list[tuple[
     if found is not None:
         path, here, there = found
         room = look.room(look.gutter + 30 + len(path)) // 2
-        facts.append(("difference", f"at {path}: {with_kind(here, look, room)}, not {with_kind(there, look, room)}"))
+        facts.append(("difference", f"at {path}: {_parting(here, there, look, room)}"))
     return facts
+
+
+def _parting(here: Value, there: Value, look: Look, room: int) -> str:
+    if here is MISSING:
+        return f"there is none, but {with_kind(there, look, room)} is expected"
+    if there is MISSING:
+        return f"{with_kind(here, look, room)}, but none is expected"
+    return f"{with_kind(here, look, room)}, not {with_kind(there, look, room)}"
 
 
 def _callers(error: InterpretationError) -> list[Frame]:

@@ -3,7 +3,8 @@
 What is a secret: the value of an environment variable (`env_vars` of a `ServiceConfig`, of `run_sh` and the like, and
 `build_args`) whose name has a word ending in KEY, TOKEN, PASSWORD, PASSWD, PASSPHRASE, SECRET or CREDENTIAL, or the
 same in the plural: `API_KEY`, `PGPASSWORD`, `accessToken`; KEY must be the whole word, so `KEYBOARD` and `MONKEY` are
-none. And the `password` of an `ImageSpec`, and that in a URL of `upload_files`.
+none. And the `password` of an `ImageSpec`, and that in a URL of `upload_files`, encoded or not. The name in such a URL
+is a token where there is no password, or GitHub's word for none: `https://TOKEN@host/`.
 
 How it is masked: from 8 characters on wherever it occurs, shorter ones (from 4) only as whole words, so that a password
 `pass` does not garble `password`. Its forms inside string literals, JSON and URLs are masked too.
@@ -19,6 +20,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote as url_quote
+from urllib.parse import unquote
 
 from pytest_enclave.plan.futures import Future, find
 from pytest_enclave.plan.instruction import Instruction, Plan
@@ -33,7 +35,9 @@ ANYWHERE = 8
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _TELLING = re.compile(r"(?:API)?KEYS?|\w*(?:TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIAL)S?", re.IGNORECASE)
 _ENTRY = re.compile(r"""["']([A-Z][A-Z0-9_]*)["']\s*:\s*["']([^"'\n]+)["']""")
-_PASSWORD_IN_URL = re.compile(r"https?://[^/@:]*:([^/@]+)@", re.IGNORECASE)
+_USER_IN_URL = re.compile(r"https?://([^/?#]+)@", re.IGNORECASE)
+_USER_IN_SOURCE = re.compile(r"""https?://([^/?#\s"'{}]+)@""", re.IGNORECASE)
+_NO_PASSWORDS = ("", "x-oauth-basic")
 _PASSWORD = re.compile(r"""\bpassword\s*=\s*["']([^"'\n]+)["']""")
 _IMAGE = re.compile(r"""\bimage\s*=\s*["']([^"'\n]+)["']""")
 _ORDINARY = frozenset({"true", "false", "none", "null", "auto", "default", "enabled", "disabled", "required"})
@@ -76,12 +80,13 @@ class Secrets:
     def of_sources(cls, sources: Mapping[str, str]) -> Secrets:
         """Secrets in source text, for a package that yields no plan: `"DB_PASSWORD": "…"`, names in capitals only.
 
-        And `password = "…"`.
+        And `password = "…"`, and what is secret in URLs.
         """
         shown = {part for text in sources.values() for match in _IMAGE.finditer(text) for part in _parts(match[1])}
         pairs = (match for text in sources.values() for match in _ENTRY.finditer(text))
         found = {match[2] for match in pairs if is_secret_name(match[1])}
         found |= {match[1] for text in sources.values() for match in _PASSWORD.finditer(text)}
+        found |= {part for text in sources.values() for part in _secrets_of_users(_USER_IN_SOURCE.findall(text))}
         return cls(frozenset(text for text in found if _worth_masking(text) and text not in shown))
 
     def __or__(self, other: Secrets) -> Secrets:
@@ -113,12 +118,20 @@ def _secret_values(value: Value) -> Iterator[str]:
         if isinstance(item, Struct) and item.kind == "ImageSpec" and isinstance(item.get("password"), str):
             yield item.fields["password"]
         if name == "src" and isinstance(item, str):
-            yield from _PASSWORD_IN_URL.findall(item)
+            yield from _secrets_of_users(_USER_IN_URL.findall(item))
         if name in ("env_vars", "build_args") and isinstance(item, Mapping):
             for key, text in item.items():
                 if is_secret_name(str(key)):
                     yield text if isinstance(text, str) else written(text)
         yield from _secret_values(item)
+
+
+def _secrets_of_users(users: Iterable[str]) -> Iterator[str]:
+    """The password of each `user:password`, or the user where that is the secret: as it is written, and decoded."""
+    for user in users:
+        name, _, password = user.partition(":")
+        secret = name if password in _NO_PASSWORDS else password
+        yield from (secret, unquote(secret))
 
 
 def _shown_names(value: Value) -> Iterator[str]:

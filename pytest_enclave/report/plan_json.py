@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_enclave.errors import Problem
+from pytest_enclave.plan.config_types import CONFIG_TYPES
 from pytest_enclave.plan.futures import Future, find
+from pytest_enclave.plan.image_sources import CONTEXT
 from pytest_enclave.plan.instruction import Instruction, Plan
 from pytest_enclave.plan.values import Struct, Value, to_repr, written
 from pytest_enclave.report.masking import Secrets
@@ -63,12 +65,21 @@ class _Writer:
         if isinstance(value, float):
             return value if math.isfinite(value) else {"float": str(value)}
         if isinstance(value, Struct):
-            return {"type": value.kind, "fields": {name: self.value(item) for name, item in written(value).items()}}
+            return self._struct(value)
         if isinstance(value, Mapping):
             return self._mapping(value)
         if isinstance(value, (list, tuple)):
             return [self.value(item) for item in value]
         return self._secrets.mask(to_repr(value))
+
+    def _struct(self, value: Struct) -> dict[str, Any]:
+        told = {"type": value.kind, "fields": {name: self.value(item) for name, item in written(value).items()}}
+        context = None if value.kind == "struct" else value.get(CONTEXT)
+        if context is not None:
+            told["files"] = {
+                field.name: context["digest"] for field in CONFIG_TYPES[value.kind].fields if field.context
+            }
+        return told
 
     def _text(self, text: str) -> Any:
         future = next(find(text), None)

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from pytest_enclave.errors import PackageError
 from pytest_enclave.instructions.registry import Registry
-from pytest_enclave.language.interpret import Interpretation, interpret
+from pytest_enclave.language.interpret import OPTION, Interpretation, interpret
 from pytest_enclave.language.kept import KeptModules
 from pytest_enclave.package.arguments import parse_arguments
 from pytest_enclave.package.files import unchanged
@@ -105,12 +105,15 @@ class Interpretations:
         resolve: Resolver | None = None,
         others: Repositories | None = None,
         kept: KeptModules | None = None,
+        setting: str = OPTION,
     ) -> None:
         """`timeout` is for one interpretation, in seconds; `resolve` finds what lies outside a package.
 
+        `setting` is what users set the timeout with.
         What it does not know is fetched into `others`, and what was made of files is in `kept`: by default this user's.
         """
         self._timeout = timeout
+        self._setting = setting
         self._resolve = resolve
         self._others = others or Repositories.of(os.environ)
         self._kept = kept or KeptModules.of(os.environ)
@@ -130,6 +133,7 @@ class Interpretations:
                     request.arguments,
                     main=request.main,
                     timeout=self._timeout,
+                    setting=self._setting,
                     resolve=self._resolve,
                     others=self._others,
                     kept=self._kept,

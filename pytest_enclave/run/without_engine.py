@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from pytest_enclave.instructions.registry import Registry
@@ -19,7 +20,12 @@ def interpret(
     or `@FILE`; `main` the name of its main function. Paths are relative to the working directory. It may take `timeout`
     seconds. There are the built-in instructions; those of plugins are known in test sessions only.
     Raises PackageError where the package or the arguments are wrong, InterpretationError where the package's Starlark
-    yields no plan (ScriptFailed where it calls `fail`), and TypeError for arguments of other types.
+    yields no plan (ScriptFailed where it calls `fail`), TypeError for arguments of other types, and ValueError for a
+    timeout that is not more than 0.
     """
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout is a number of seconds, not {timeout!r}")
+    if not (timeout > 0 and math.isfinite(timeout)):
+        raise ValueError(f"timeout is a number of seconds, more than 0 and finite, not {timeout!r}")
     request = Request.of(package, args, main)
-    return Interpretations(timeout).interpret(request, Registry())
+    return Interpretations(timeout, setting="timeout=").interpret(request, Registry())

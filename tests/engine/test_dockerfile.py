@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from pytest_enclave.engine.embedded import dockerfile
 from pytest_enclave.engine.embedded.engine import EmbeddedEngine
 from pytest_enclave.engine.protocol import PullPolicy
 from pytest_enclave.errors import Problem
@@ -257,7 +258,9 @@ def test_a_command_that_fails_is_told_with_its_line_and_what_it_wrote(engine, de
         "image `shop/api` cannot be built in step 2 of 2 "
         "(`RUN echo one && echo two >&2 && exit 3`, api/Dockerfile:3): exit code 3"
     )
-    assert sorted(found.output.splitlines()) == ["one", "two"]
+    # Where there is one user id only, the enclave has a word to say of that.
+    said = [line for line in found.output.splitlines() if not line.startswith("[enclave] services have one user id")]
+    assert sorted(said) == ["one", "two"]
 
 
 AT_THE_LINE = [
@@ -330,3 +333,105 @@ def test_nothing_is_left_running(engine, describe, root: Path):
     assert isinstance(built(engine, describe(FROM + "RUN true\n")), str)
     running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert "sleep 98765" not in running.splitlines()
+
+
+def deep(text: str = "${a:-", times: int = 50_000) -> str:
+    return text * times + "x" + "}" * times
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [(f"ARG A={deep()}\n{FROM}", 1), (f"{FROM}\nFROM {deep()}\n", 3), (f"{FROM}COPY --from={deep()} /a /b\n", 2)],
+)
+def test_variables_nested_without_end_are_told_with_the_line(engine, describe, text: str, line: int):
+    found = problem(engine, describe(text))
+    assert found.message == (
+        f"image `shop/api` cannot be built at api/Dockerfile:{line}: variables stand in each other more than 100 deep"
+    )
+
+
+def test_variables_nested_without_end_in_a_step_are_told_with_its_line(engine, describe):
+    found = problem(engine, describe(f"{FROM}\nENV A={deep()}\n"))
+    assert found.message.endswith("api/Dockerfile:3): variables stand in each other more than 100 deep")
+
+
+def test_brackets_without_end_are_text_for_the_shell(engine, describe):
+    found = problem(engine, describe(f"{FROM}RUN {'[' * 200_000}\n"))
+    assert ", api/Dockerfile:2): " in found.message
+
+
+def test_stages_may_be_many(said):
+    chain = "".join(f"FROM s{number} AS s{number + 1}\n" for number in range(1200))
+    assert said("echo up", f"FROM {BUSYBOX} AS s0\n{chain}") == "up"
+
+
+@pytest.mark.parametrize("text", ["FROM ²\n", f"{FROM}COPY --from=² /a /b\n"])
+def test_digits_that_are_no_number_name_an_image(engine, describe, text: str):
+    assert "²" in problem(engine, describe(text)).message
+
+
+def test_a_base_image_may_have_no_configuration_of_its_own(engine, describe, root: Path):
+    store = ImageStore(root, own_map())
+    document = json.loads(store.configuration(BUSYBOX))
+
+    def absent() -> Any:
+        raise AssertionError("it is there")
+
+    bare = json.dumps({**document, "config": None}).encode()
+    image = store.add(bare, [absent] * len(document["rootfs"]["diff_ids"]), Event())
+    store.name("bare.example/bare:1", image.digest)
+    assert isinstance(built(engine, describe("FROM bare.example/bare:1\nENV A=1\nCOPY f /f\n", {"f": ""})), str)
+
+
+def test_an_archive_that_is_cut_off_is_told_with_the_step(engine, describe, tmp_path: Path):
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+        info = tarfile.TarInfo("file")
+        info.size = 100_000
+        tar.addfile(info, io.BytesIO(os.urandom(info.size)))
+    os.truncate(tmp_path / "a.tar.gz", 50_000)
+    found = problem(engine, describe(f"{FROM}ADD a.tar.gz /x\n"))
+    assert "api/Dockerfile:2): the archive `a.tar.gz` cannot be unpacked: " in found.message
+
+
+def test_a_link_to_an_archive_of_this_machine_is_not_unpacked(said, tmp_path: Path, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside") / "secret.tar"
+    with tarfile.open(outside, "w") as tar:
+        tar.addfile(tarfile.TarInfo("secret"))
+    (tmp_path / "link.tar").symlink_to(outside)
+    assert said("ls /x; readlink /x/link.tar", f"{FROM}ADD link.tar /x/\n").splitlines() == ["link.tar", str(outside)]
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "/dev/zero"])
+def test_a_build_file_that_became_a_link_is_not_read(engine, describe, tmp_path: Path, target: str):
+    build = describe(FROM)
+    (tmp_path / "Dockerfile").unlink()
+    (tmp_path / "Dockerfile").symlink_to(target)
+    assert problem(engine, build).message == (
+        "image `shop/api` cannot be built: its build context cannot be read: "
+        f"`Dockerfile` leads out of `api`, to {target}"
+    )
+
+
+def test_a_command_that_is_silent_for_too_long_is_given_up(engine, describe, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dockerfile, "SILENCE", 1.5)
+    found = problem(engine, describe(f"{FROM}RUN echo begun; sleep 87654\n"))
+    assert found.message.endswith("api/Dockerfile:2): it has written nothing for 1.5 s")
+    assert (found.output, found.remedy) == ("begun", "let it tell how it goes, or do less in one `RUN`")
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert "sleep 87654" not in running.splitlines()
+
+
+def test_a_command_that_tells_how_it_goes_may_take_long(engine, describe, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dockerfile, "SILENCE", 2.0)
+    script = "for i in 1 2 3 4 5 6 7; do printf .; sleep .6; done"
+    assert isinstance(built(engine, describe(f"{FROM}RUN {script}\n")), str)
+
+
+@pytest.mark.parametrize("name", ["pytest-enclave-step:0", "docker.io/library/pytest-enclave-build/shop-api:0"])
+def test_what_is_built_here_is_no_base(engine, describe, name: str):
+    for text in (f"FROM {name}\n", f"{FROM}COPY --from={name} /a /b\n"):
+        assert f'image "{name}": so (`pytest-enclave-' in problem(engine, describe(text)).message
+
+
+def test_a_command_with_a_nul_is_told(engine, describe):
+    assert "api/Dockerfile:2): " in problem(engine, describe(f'{FROM}RUN ["a\\u0000b"]\n')).message

@@ -151,6 +151,35 @@ def test_a_script_of_such_a_name_without_tests_is_run_as_ever(star: Star, run: R
     result.stdout.fnmatch_lines(["shop/load_test.star::run PASSED*"])
 
 
+def test_a_named_file_without_tests_is_a_mistake(star: Star, run: RunPytest) -> None:
+    star("def tset_it(plan):\n    pass\n", "b_test.star")
+    result = run("shop/b_test.star")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR collecting shop/b_test.star*",
+            "error?E100?: there is no function `test_…` in it",
+            "  --> b_test.star",
+            "   = help: write `def test_…(plan)`, or for a script that is to be run `def run(plan)`",
+        ]
+    )
+
+
+def test_a_file_without_tests_that_was_not_named_is_none_of_our_business(star: Star, run: RunPytest) -> None:
+    star("def helper(plan):\n    pass\n")
+    run().assert_outcomes()
+
+
+@pytest.mark.parametrize("text", [TESTS, "def helper(plan):\n    pass\n"])
+def test_where_they_are_left_out_a_named_file_is_no_package_either(star: Star, run: RunPytest, text: str) -> None:
+    star(text)
+    result = run("shop/shop_test.star", "--enclave-star-tests=off")
+    result.assert_outcomes()
+    assert "::run" not in result.stdout.str()
+    star("def run(plan):\n    pass\n", "load_test.star")
+    run("shop/load_test.star", "--enclave-star-tests=off").assert_outcomes(passed=1)
+
+
 def test_they_can_be_left_out(star: Star, run: RunPytest) -> None:
     star()
     run("--enclave-star-tests=off").assert_outcomes()
@@ -363,12 +392,13 @@ def test_a_failure_that_is_expected_passes(star: Star, run: RunPytest, body: str
         (
             'shop.run(plan, 4)  ### "tables"',
             ["error?E103?: the test was to fail with a message that matches `tables` in line 4, and passed",
-             "  --> shop_test.star:4:24", "*", "*def test_it(plan):", '*shop.run(plan, 4)  ### "tables"'],
+             "  --> shop_test.star:4:24", "*", "*def test_it(plan):", '*shop.run(plan, 4)  ### "tables"',
+             "   = phase: execution"],
         ),
         (
             'shop.run(plan, 3)  ### "chairs"',
             ["error?E103?: *matches `chairs` in line 4, and failed there with another one: the shop needs *",
-             "  --> main.star:4:13", "*"],
+             "  --> main.star:4:13", "*", "   = phase: interpretation; nothing was started"],
         ),
         (
             'x = 1  ### "tables"\n    shop.run(plan, 3)',
@@ -376,7 +406,13 @@ def test_a_failure_that_is_expected_passes(star: Star, run: RunPytest, body: str
         ),
         (
             'x = 1  ### "verify"\n    plan.verify("a", "==", "b")',
-            ["error?E103?: *matches `verify` in line 4, and failed at shop_test.star:5:16: verify failed*"],
+            ["error?E103?: *matches `verify` in line 4, and failed at shop_test.star:5:16: verify failed*",
+             "   = phase: execution"],
+        ),
+        (
+            'x = 1  ### "verify"\n    plan.remove_service("nobody")',
+            ["error?E103?: *matches `verify` in line 4, and failed *: 1 problem in the plan: *",
+             "   = phase: validation; nothing was started"],
         ),
     ],
 )  # fmt: skip
@@ -385,3 +421,46 @@ def test_anything_else_is_a_failure_that_says_so(star: Star, run: RunPytest, bod
     result = run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(told)
+
+
+def test_where_plans_are_only_made_a_test_that_passes_was_not_executed(star: Star, run: RunPytest) -> None:
+    star('def test_it(plan):\n    plan.print("x")  ### "x"\n')
+    result = run("--enclave-star-tests=plan")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["error?E103?: *, and passed", "   = phase: interpretation; nothing was started"])
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ('{"http": PortSpec(80)}, {"http": PortSpec(81)}', 'at ["http"].number: 80 (int), not 81 (int)'),
+        ('ServiceConfig("a"), ServiceConfig("b")', 'at .image: "a" (string), not "b" (string)'),
+        ('ServiceConfig("a", cmd = ["c"]), ServiceConfig("a", cmd = ["d"])',
+         'at .cmd[0]: "c" (string), not "d" (string)'),
+        ('{"a": 1}, {}', 'at ["a"]: 1 (int), but none is expected'),
+        ('{}, {"a": 1}', 'at ["a"]: there is none, but 1 (int) is expected'),
+    ],
+)  # fmt: skip
+def test_where_values_begin_to_differ_is_told(star: Star, run: RunPytest, values: str, told: str) -> None:
+    star(f"def test_it(plan):\n    expect.eq({values})\n")
+    assert f"   = difference: {told}" in run().outlines
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ('ServiceConfig("a", ports = {"http": PortSpec(80)})', 'at .image: "i" (string), not "a" (string)'),
+        ('ServiceConfig("i", ports = {"http": PortSpec(80)})', 'at .ports["http"].number: 8080 (int), not 80 (int)'),
+        ('ServiceConfig("i", ports = {"http": PortSpec(8080)}, cmd = ["x"])',
+         'at .cmd: [] (list), not ["x"] (list)'),
+    ],
+)  # fmt: skip
+def test_a_config_of_the_plan_differs_from_a_written_one_where_it_does(
+    star: Star, run: RunPytest, written: str, told: str
+) -> None:
+    star(f"""
+        def test_it(plan):
+            plan.add_service("a", ServiceConfig("i", ports = {{"http": PortSpec(8080)}}))
+            expect.eq(get_service_config("a"), {written})
+    """)
+    assert f"   = difference: {told}" in run().outlines

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -132,3 +134,90 @@ def test_a_file_is_there_by_itself():
     target.seek(0)
     with tarfile.open(fileobj=target) as tar:
         assert tar.getnames() == ["app"]
+
+
+def packed(file: Path, mode: str, size: int = 100_000) -> bytes:
+    """An archive with one file that cannot be compressed."""
+    with tarfile.open(file, mode) as tar:
+        info = tarfile.TarInfo("file")
+        info.size = size
+        tar.addfile(info, io.BytesIO(os.urandom(size)))
+    return file.read_bytes()
+
+
+def test_a_link_to_an_archive_is_copied_as_a_link(tmp_path: Path):
+    outside = tmp_path / "outside.tar"
+    packed(outside, "w")
+    directory = tmp_path / "context"
+    directory.mkdir()
+    packed(directory / "inside.tar", "w")
+    (directory / "out.tar").symlink_to(outside)
+    (directory / "in.tar").symlink_to("inside.tar")
+    context = Context(str(directory), ["in.tar", "inside.tar", "out.tar"])
+    assert [context.is_archive(name) for name in ("in.tar", "inside.tar", "out.tar")] == [False, True, False]
+    target = io.BytesIO()
+    context.write(["in.tar", "out.tar"], target, unpack=True)
+    target.seek(0)
+    with tarfile.open(fileobj=target) as tar:
+        assert [(found.name, found.issym(), found.linkname) for found in tar] == [
+            ("in.tar", True, "inside.tar"),
+            ("out.tar", True, str(outside)),
+        ]
+
+
+@pytest.mark.parametrize("unpack", [True, False])
+def test_nothing_is_taken_from_behind_a_link_that_leads_out(tmp_path: Path, unpack: bool):
+    (tmp_path / "outside").mkdir()
+    packed(tmp_path / "outside" / "a.tar", "w")
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context" / "link").symlink_to("../outside")
+    context = Context(str(tmp_path / "context"), ["link", "link/a.tar"])
+
+    def write(path: str) -> None:
+        context.write([path], io.BytesIO(), unpack=unpack)
+
+    for act in (context.is_archive, context.is_directory, write):
+        with pytest.raises(ImageFault) as caught:
+            act("link/a.tar")
+        assert caught.value.meaning == "`link/a.tar` lies behind a link that leads out of the build context"
+
+
+CUT_OFF = [
+    *((mode, left) for mode in ("w", "w:gz", "w:bz2", "w:xz") for left in (0.9, 0.5)),
+    ("w", 0.01),
+    ("w:gz", 0.001),
+]
+
+
+@pytest.mark.parametrize(("mode", "left"), CUT_OFF)
+def test_an_archive_that_is_cut_off_is_told(tmp_path: Path, mode: str, left: float):
+    # Of bzip2, nothing is to be had of a block of 900 kB that is not there as a whole.
+    whole = packed(tmp_path / "x.tar", mode, 3_000_000 if mode == "w:bz2" else 100_000)
+    (tmp_path / "x.tar").write_bytes(whole[: int(len(whole) * left)])
+    with pytest.raises(ImageFault) as caught:
+        Context(str(tmp_path), ["x.tar"]).write(["x.tar"], io.BytesIO(), unpack=True)
+    assert caught.value.meaning.startswith("the archive `x.tar` cannot be unpacked: ")
+    assert caught.value.remedy == "is it there as a whole?"
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_a_damaged_archive_is_told(tmp_path: Path, mode: str):
+    whole = packed(tmp_path / "x.tar", mode)
+    middle = len(whole) // 2
+    context = Context(str(tmp_path), ["x.tar"])
+    for start in (20, 300, 520, middle):
+        (tmp_path / "x.tar").write_bytes(whole[:start] + b"\xff" * 200 + whole[start + 200 :])
+        with suppress(ImageFault):
+            context.write(["x.tar"], io.BytesIO(), unpack=True)
+
+
+@pytest.mark.parametrize("source", ["[z-a]", "a[", "*[]"])
+def test_a_source_that_is_no_pattern_is_told(context: Context, source: str):
+    with pytest.raises(ImageFault) as caught:
+        context.select(source)
+    assert caught.value.meaning.startswith(f"`{source}` is no pattern: ")
+    assert caught.value.remedy == "write `[[]` for a `[` in a name"
+
+
+def test_a_name_with_brackets_is_found(context: Context):
+    assert context.select("[[]x].txt") == ["[x].txt"]

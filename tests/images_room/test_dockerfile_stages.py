@@ -139,3 +139,17 @@ def test_what_cannot_be_applied_is_told(text: str, meaning: str | None):
         configured(text)
     if meaning and not meaning.startswith("`LABEL"):
         assert str(caught.value) == meaning
+
+
+@pytest.mark.parametrize("name", ["²", "٣", "9" * 5000, "-0", "1"])
+def test_only_digits_are_the_number_of_a_stage(name: str):
+    assert stages_of(parse("FROM a\n")).find(name) is None
+    assert stages_of(parse("FROM a\n")).find("0") == 0
+
+
+def test_a_list_without_a_command_is_refused():
+    with pytest.raises(DockerfileFault) as caught:
+        stages_of(parse("FROM a\n\nRUN []\n"))
+    assert (caught.value.line, caught.value.fault.meaning) == (3, "`RUN []` names no command")
+    assert caught.value.fault.remedy == 'write `RUN ["program", "argument"]`'
+    assert stages_of(parse("FROM a\nCMD []\n")).stages[0].steps[0].argv == ()

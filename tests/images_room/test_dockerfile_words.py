@@ -103,3 +103,15 @@ def test_spaces_part_words_outside_of_quotes(text: str, words: list[str]):
 )
 def test_a_list_is_one_of_strings(text: str, strings: list[str] | None):
     assert listed(text) == strings
+
+
+def test_lists_in_lists_without_end_are_text():
+    assert listed("[" * 200_000) is None
+    assert listed("[" * 200_000 + "]" * 200_000) is None
+
+
+def test_variables_stand_in_each_other_only_so_deep():
+    assert expand("${a:-" * 100 + "x" + "}" * 100, {}) == "x"
+    with pytest.raises(ImageFault, match="variables stand in each other more than 100 deep"):
+        expand("${a:-" * 101 + "x" + "}" * 101, {})
+    assert expand("${a:-x}" * 500, {}) == "x" * 500

@@ -175,8 +175,6 @@ def test_a_server_that_says_nothing_is_given_up(lab: Laboratory, monkeypatch: py
         ("http://a:b/", "upload_files: `src` is no URL: Port could not be cast to integer value as 'b'"),
         ("http://a/b c", "upload_files: `src` is a URL with characters that have to be percent-encoded"),
         ("http://a/ü", "upload_files: `src` is a URL with characters that have to be percent-encoded"),
-        ("file:///etc/passwd", "upload_files: `file:///etc/passwd` has a scheme: locators are written without one"),
-        ("ftp://a/b", "upload_files: `ftp://a/b` has a scheme: locators are written without one"),
     ],
 )
 def test_what_is_no_such_url_is_told_by_the_interpretation(lab: Laboratory, src: str, told: str):
@@ -267,3 +265,28 @@ def test_nor_may_it_be_led_there(tmp_path: Path, web: Web, monkeypatch: pytest.M
     monkeypatch.setattr(downloading, "_refuse_this_machine", seen.append)
     download(f"{web.url}/away", tmp_path, State(), None, trusted=False)
     assert seen == [f"{web.url}/away", f"{web.url}/files/app.conf"]
+
+
+ONLY = "and only http:// and https:// are downloaded"
+
+
+@pytest.mark.parametrize(
+    ("src", "told"),
+    [
+        ("htp://h/x", f'is "htp://h/x", {ONLY}; did you mean `http://h/x`?'),
+        ("htps://h/x", f'is "htps://h/x", {ONLY}; did you mean `https://h/x`?'),
+        ("ftp://h/x", f'is "ftp://h/x", {ONLY}; did you mean `http://h/x`?'),
+        ("ftp://me:sesame@h/x@y", f'is "ftp://h/x@y", {ONLY}; did you mean `http://h/x@y`?'),
+        ("FILE:///x", f'is "FILE:///x", {ONLY}: a file of the package is named by its path alone'),
+    ],
+)
+def test_by_other_schemes_nothing_is_downloaded(lab: Laboratory, src: str, told: str):
+    error = lab.error(f'plan.upload_files("{src}")')
+    assert isinstance(error, InterpretationError)
+    assert error.message == f"upload_files: `src` {told}"
+
+
+def test_a_locator_with_a_scheme_is_told_as_such(lab: Laboratory):
+    error = lab.error('plan.upload_files("git://github.com/a/b")')
+    assert "has a scheme: locators are written without one" in error.message
+    assert error.remedy == "write `github.com/a/b`"

@@ -128,6 +128,21 @@ def test_installing_does_not_count_for_wait(laboratory: Callable[..., Laboratory
 
 
 @pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (1, "`acceptable_codes` or `skip_code_check` allow others"),
+        (127, "`image` has to name one with `python`"),
+    ],
+)
+def test_an_image_without_python_is_told(laboratory: Callable[..., Laboratory], code: int, remedy: str):
+    lab = laboratory(Script().on_exec("*", ["python", ...], ExecResult(code, "")))
+    error = lab.error('plan.run_python(run = "1")')
+    assert error.message == f"$ python -c …: exit code {code} is not acceptable (0)"
+    assert error.remedy == remedy
+    assert lab.outcomes('plan.run_python(run = "1", skip_code_check = True)') == ["executed"]
+
+
+@pytest.mark.parametrize(
     ("code", "remedy"), [(1, ""), (127, "`image` has to name one with Python and pip")], ids=["pip", "no-python"]
 )
 def test_packages_that_cannot_be_installed_end_it(laboratory: Callable[..., Laboratory], code: int, remedy: str):

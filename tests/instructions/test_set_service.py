@@ -103,6 +103,64 @@ def test_a_service_of_an_earlier_run_is_not_the_scripts_to_change(lab: Laborator
     assert error.message == "set_service: there is no service `db` that this script has added with `add_service`"
 
 
+LATER = 'plan.set_service("db", ServiceConfig(image = %s))\n'
+EARLY = "the service is added with this config: add `db` after that "
+
+
+@pytest.mark.parametrize(
+    ("between", "value", "message", "remedy"),
+    [
+        ('r = plan.run_sh(run = "true")\n', '"img:" + r.output',
+         "`output` of `run_sh` at <source>:3:20, which executes only after service `db` is added at <source>:2:26",
+         EARLY + "`run_sh`"),
+        ('c = plan.add_service("c", ServiceConfig(image = "i"))\n', "c.ip_address",
+         "`ip_address` of `add_service` at <source>:3:25, which executes only after service `db` is added at "
+         "<source>:2:26", EARLY + "`add_service`"),
+        ('c = plan.add_services({"c": ServiceConfig(image = "i")})["c"]\nplan.remove_service("c")\n', "c.hostname",
+         "`hostname` of `add_services` at <source>:3:26, which executes only after service `db` is added at "
+         "<source>:2:26", EARLY + "`add_services`"),
+        ("", "db.ip_address", "`ip_address` of service `db` itself, which is known only once the service is added",
+         "leave it out: the service is added with this config"),
+    ],
+)  # fmt: skip
+def test_a_value_that_does_not_exist_when_the_service_is_added_is_refused(
+    lab: Laboratory, between: str, value: str, message: str, remedy: str
+):
+    error = lab.error(DB + between + LATER % value)
+    assert type(error) is InterpretationError
+    assert (error.message, error.remedy) == (f"set_service: `config` has {message}", remedy)
+    assert error.location.line == 3 + between.count("\n")
+    assert started(lab) == []
+
+
+def test_a_later_value_is_refused_inside_a_ready_condition_and_in_an_enclave_that_has_run_before(lab: Laboratory):
+    plan = DB + 'r = plan.run_sh(run = "true")\n'
+    lab.ok(plan)
+    error = lab.error(
+        plan + 'plan.set_service("db", ServiceConfig(image = "img", ready_conditions = ReadyCondition(\n'
+        '    recipe = ExecRecipe(command = ["grep", r.output]), field = "code", assertion = "==", target_value = 0)))'
+    )
+    assert error.message.startswith("set_service: `config` has `output` of `run_sh` at <source>:3:20, which executes")
+
+
+def test_values_that_exist_when_the_service_is_added_can_be_set(lab: Laboratory):
+    other = 'c = plan.add_service("c", ServiceConfig(image = "i"))\n'
+    lab.ok(
+        other + 'r = plan.run_sh(run = "true")\n' + DB + 'plan.remove_service("c")\n' + other
+        + 'plan.run_sh(run = "true")\n'
+        'plan.set_service("db", ServiceConfig(image = "img", ready_conditions = ReadyCondition(\n'
+        '    recipe = ExecRecipe(command = ["is", r.code, c.hostname]), field = "code", assertion = "==", '
+        'target_value = 0)))'
+    )  # fmt: skip
+    assert ("is", "0", "c") in [tuple(call["command"]) for call in lab.engine.sites["lab-0"].asked("exec")]
+
+
+def test_what_a_later_call_replaces_again_is_not_refused_before_and_stays_refused_after(lab: Laboratory):
+    plan = DB + 'r = plan.run_sh(run = "true")\n' + LATER % '"plain"'
+    assert lab.error(plan + LATER % "r.output").location.line == 5
+    lab.ok(plan)
+
+
 def test_a_real_service_runs_from_the_image_that_was_set(real: Laboratory):
     plan = (
         'plan.add_service("s", ServiceConfig(image = "enclave-test/redis:local", '

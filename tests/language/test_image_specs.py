@@ -120,6 +120,8 @@ def test_what_interpretation_adds_is_neither_in_texts_nor_seen_by_the_script(pla
         ('ImageSpec(image = "a", username = "ann")', "ImageSpec: `username` is of no use without `password`"),
         ("ImageSpec()", "ImageSpec: `image` is missing"),
         ('NixBuildSpec("f")', "NixBuildSpec: `build_context_dir` is missing; `image_name` is missing"),
+        ('"pytest-enclave-step:1"', "ServiceConfig: `image` must not begin with `pytest-enclave-step`: so begin"),
+        ('ImageSpec("docker.io/pytest-enclave-build/a:1")', "ImageSpec: `image` must not begin with `pytest-enclave-"),
         ("PortSpec(number = 1)", "ServiceConfig: `image` must be the name of an image, or one of ImageSpec, "),
     ],
 )  # fmt: skip
@@ -128,6 +130,24 @@ def test_what_is_wrong_is_told_at_its_place(plan_of: Callable[..., Any], image: 
     assert error.message.startswith(message)
     column = 40 if message.startswith("ServiceConfig") else 49 + len(image.partition("(")[0])
     assert str(error.location) == f"main.star:2:{column}"
+
+
+def test_a_line_of_what_is_ignored_that_means_nothing_is_told(plan_of: Callable[..., Any]):
+    error = refusal(plan_of, {"main.star": adding(building()), **DOCKERFILE, "images/api/.dockerignore": "a\n[z-a]\n"})
+    assert error.message == (
+        "ImageBuildSpec: images/api/.dockerignore:2:1: `[z-a]` is no pattern: `z-a` runs backwards"
+    )
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/etc/passwd"])
+@pytest.mark.parametrize("file", ["Dockerfile", ".dockerignore"])
+def test_a_context_whose_files_lead_out_is_refused(write: Write, target: str, file: str):
+    root = write({"main.star": adding(building()), "images/api/app": "", "images/api/Dockerfile": ""})
+    (root / "images/api" / file).unlink(missing_ok=True)
+    (root / "images/api" / file).symlink_to(target)
+    with pytest.raises(InterpretationError) as caught:
+        interpret(load(root), BUILT_IN, {})
+    assert caught.value.message == f"ImageBuildSpec: `{file}` leads out of `images/api`, to {target}"
 
 
 def test_links_out_of_the_package_are_refused(plan_of: Callable[..., Any], write: Write, tmp_path: Path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,14 +159,8 @@ def test_other_code_of_the_same_time_and_size_is_other_code(
         kept._code.cache_clear()
 
 
-def test_code_is_looked_at_once_in_a_process_and_quickly(entries: KeptModules, monkeypatch: pytest.MonkeyPatch):
-    taken = []
-    for _ in range(20):
-        kept._code.cache_clear()
-        started = time.perf_counter()
-        kept._code()
-        taken.append(time.perf_counter() - started)
-    assert min(taken) < 0.001
+def test_code_is_looked_at_once_in_a_process(entries: KeptModules, monkeypatch: pytest.MonkeyPatch):
+    kept._code()
     monkeypatch.setattr(kept, "__file__", "/nowhere/kept.py")
     keep(entries)
     assert entries.find("main.star", TEXT, PREDECLARED) is not None

@@ -185,6 +185,48 @@ def test_failures_within_failures_are_each_their_own(tested: Tested) -> None:
     tested("expect.fails(inner, 'b')", before=before)
 
 
+NESTED = "def inner():\n    expect.fails(lambda: lib.give_up('a'), 'a')\n    fail('b')\n"
+
+
+def test_a_failure_within_another_is_not_taken_for_that_of_a_later_call(tested: Tested) -> None:
+    error = failure(tested, "expect.fails(inner, 'b')\nexpect.fails(lambda: None, 'a')", before=NESTED)
+    assert (error.message, error.location.line) == ("expect.fails: nothing failed", 8)
+
+
+def test_calls_behind_nested_failures_are_made(tested: Tested) -> None:
+    plan = tested(
+        """
+        expect.fails(outer, "^c$")
+        expect.fails(inner, "^b$")
+        expect.fails(lambda: lib.give_up("d"), "^d$")
+        plan.print("done")
+        """,
+        before=NESTED + "def outer():\n    expect.fails(inner, '^b$')\n    expect.fails(inner, '^b$')\n    fail('c')\n",
+    )
+    assert [call.arguments["msg"] for call in plan.instructions] == ["done"]
+
+
+def test_the_second_of_two_calls_within_another_is_its_own(tested: Tested) -> None:
+    before = "def outer():\n    expect.fails(inner, 'b')\n    expect.fails(lambda: None)\n"
+    tested("expect.fails(outer, 'nothing failed')\nexpect.fails(inner, '^b$')", before=NESTED + before)
+
+
+def test_a_mock_within_what_fails_is_undone_with_it(tested: Tested) -> None:
+    before = "def half():\n    mock(lib, 'add').mock_return_value(0)\n    expect.eq(lib.add(1), 0)\n    fail('no')\n"
+    tested("expect.fails(half, '^no$')\nexpect.eq(lib.add(1), 4)", before=before)
+
+
+@pytest.mark.parametrize("confined", [False, True])
+def test_a_failure_is_not_taken_for_that_in_a_file_that_is_imported_later(tested: Tested, confined: bool) -> None:
+    body = f"""
+        expect.fails(lambda: lib.give_up("a"), "a")
+        {"[x for x in range(70000)]" if confined else "pass"}
+        import_module("/b_{{}}.star".format("test"))
+    """
+    error = failure(tested, body, b_test="expect.fails(lambda: None, 'a')\n")
+    assert (error.message, error.location.file) == ("expect.fails: nothing failed", "b_test.star")
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_enclave import cache
 from pytest_enclave.engine.protocol import ExecResult
 from pytest_enclave.engine.simulated.script import Script
 from pytest_enclave.instructions.registry import BUILT_IN
@@ -138,6 +140,10 @@ def test_it_is_reused(enclave):
 
 
 def test_it_runs_with_real_services(package: Path, hub: Hub, on_engine: str) -> None:
+    images = cache.directory(hub.environ, "images")
+    images.parent.mkdir(parents=True, exist_ok=True)
+    if not images.exists():
+        images.symlink_to(cache.directory(os.environ, "images"))
     test = package.parent / "test_real.py"
     test.write_text(TESTS.format(package=package, services=SERVICES))
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", on_engine, "--enclave-pull=never", str(test)]

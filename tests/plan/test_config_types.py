@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from pytest_enclave.engine.simulated.script import Script
 from pytest_enclave.errors import InterpretationError
+from pytest_enclave.plan.rights import refused_rights
 from tests.laboratory import Laboratory
 
 CONFIG = 'ServiceConfig(image = "img", {})'
@@ -130,10 +134,36 @@ def test_rights_within_a_container_are_given(lab: Laboratory, settings: str):
     ('devices = ["/dev/sda:/dev/null"]', '`devices` "/dev/sda:/dev/null" belongs to the machine that runs the '
      "services; a package can have /dev/fuse, /dev/kvm, /dev/net/tun, /dev/null, /dev/random, /dev/urandom, /dev/zero"),
     ('devices = ["/dev/net/../sda"]', '`devices` "/dev/net/../sda" belongs'),
+    ('capabilities = ["NET_ADMN", "SYS_ADMIN"]',
+     '`capabilities` "NET_ADMN": there is no such capability; did you mean `NET_ADMIN`?'),
+    ('capabilities = ["cap_sys_ptrac"]',
+     '`capabilities` "cap_sys_ptrac": there is no such capability; did you mean `SYS_PTRACE`?'),
+    ('capabilities = ["SYS_ADMN"]',
+     '`capabilities` "SYS_ADMN": there is no such capability; a package can have AUDIT_WRITE, CHOWN, '),
+    ('capabilities = ["root"]', '`capabilities` "root": there is no such capability; a package can have AUDIT_WRITE, '),
+    ('capabilities = ["cap_bpf"]', '`capabilities` "cap_bpf" is a right on the machine'),
+    ('devices = ["dev/fuse:/dev/fuse:rw"]', '`devices` "dev/fuse:/dev/fuse:rw": there is no such device, for its path '
+     "has to begin with `/`; did you mean `/dev/fuse:/dev/fuse:rw`?"),
+    ('devices = ["kvm"]', '`devices` "kvm": there is no such device, for its path has to begin with `/`; '
+     "did you mean `/dev/kvm`?"),
+    ('devices = ["dev/fuze"]', '`devices` "dev/fuze": there is no such device, for its path has to begin with `/`; '
+     "did you mean `/dev/fuse`?"),
+    ('devices = ["sda"]', '`devices` "sda": there is no such device, for its path has to begin with `/`; '
+     "a package can have /dev/fuse, /dev/kvm, "),
 ])  # fmt: skip
 def test_rights_that_lead_out_of_a_container_are_refused(lab: Laboratory, settings: str, told: str):
     message = lab.error(f'plan.print(ServiceConfig(image = "img", {settings}))').message
     assert message.startswith(f"ServiceConfig: {told}")
+
+
+def test_every_capability_of_this_kernel_is_known():
+    header = Path("/usr/include/linux/capability.h")
+    if not header.exists():
+        pytest.skip("the kernel's headers are not installed")
+    names = re.findall(r"^#define CAP_([A-Z_]+)\s+\d+$", header.read_text(), re.MULTILINE)
+    assert len(names) > 30
+    told = {name: refused_rights({"capabilities": [name]}).get("capabilities", "") for name in names}
+    assert [name for name, reason in told.items() if "no such" in reason] == []
 
 
 @pytest.mark.parametrize(("name", "value", "told"), RIGHTS, ids=["row-82", "row-83-privileged", "row-83-pids"])

@@ -16,12 +16,15 @@ from pytest_enclave.plan.image_sources import (
     image_name,
     image_source,
     image_title,
+    reserved_name,
     wrong_image_spec,
 )
 from pytest_enclave.plan.service import ServiceConfig
 from pytest_enclave.plan.values import Struct, to_canonical, to_repr, written
 
 BUILD = Build("Shop/API:1.2", "/p/images/api", "images/api", "Dockerfile", "", {"A": "1"}, "f" * 64)
+
+BUILT_HERE = "so begin names of images that are built here from a Dockerfile"
 
 
 def spec(image: str, **fields: str) -> Struct:
@@ -81,6 +84,15 @@ def test_credentials_are_those_of_the_registry_that_the_image_is_in():
             {"image": "docker-archive:a.tar"},
             {"image": "is a file, and an ImageSpec is about an image of a registry: write the name itself"},
         ),
+        (
+            {"image": "pytest-enclave-build/a:1"},
+            {"image": "must not begin with `pytest-enclave-build/`: " + BUILT_HERE},
+        ),
+        (
+            {"image": "library/pytest-enclave-step:1", "registry": "https://index.docker.io/v1/"},
+            {"image": "must not begin with `pytest-enclave-step`: " + BUILT_HERE},
+        ),
+        ({"image": "pytest-enclave-build/a:1", "registry": "one.example"}, {}),
         ({"image": "one.example/a", "registry": "one.example/team"}, {}),
         ({"image": "a", "registry": "one.example", "username": "ann", "password": "s3cret"}, {}),
     ],
@@ -133,6 +145,28 @@ def test_a_service_has_the_name_and_the_source():
 @pytest.mark.parametrize("image", ["redis:7", spec("a"), build_spec()])
 def test_an_image_may_be_a_name_or_a_spec(image: Any):
     assert list(ANY_IMAGE(image)) == []
+
+
+RESERVED = [
+    ("pytest-enclave-build/shop:1", "pytest-enclave-build/"),
+    ("docker.io/pytest-enclave-build/shop:1", "pytest-enclave-build/"),
+    ("registry-1.docker.io/library/pytest-enclave-build/shop:1", "pytest-enclave-build/"),
+    ("pytest-enclave-step:1", "pytest-enclave-step"),
+    ("index.docker.io/library/pytest-enclave-step@sha256:1", "pytest-enclave-step"),
+]
+
+
+@pytest.mark.parametrize(("image", "prefix"), RESERVED)
+def test_no_package_calls_an_image_as_builds_do(image: str, prefix: str):
+    assert reserved_name(image) == prefix
+    assert list(ANY_IMAGE(image)) == [("", f"must not begin with `{prefix}`: {BUILT_HERE}")]
+    assert not ANY_IMAGE.accepts(image)
+
+
+@pytest.mark.parametrize("image", ["pytest-enclave-build", "a/pytest-enclave-step", "r.example/pytest-enclave-build/a"])
+def test_names_that_are_only_similar_are_free(image: str):
+    assert reserved_name(image) == ""
+    assert ANY_IMAGE.accepts(image)
 
 
 @pytest.mark.parametrize("image", ["", 7, None, Struct("PortSpec", {"number": 1})])

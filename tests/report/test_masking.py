@@ -146,3 +146,45 @@ def test_the_name_of_a_built_image_is_a_noun_of_reports() -> None:
 def test_a_password_in_a_source_that_yields_no_plan_is_masked() -> None:
     source = 'ImageSpec(image = "shop/api", username = "annabel", password = "hunter22", registry = 7)'
     assert Secrets.of_sources({"main.star": source}).mask(source) == source.replace("hunter22", MASK)
+
+
+@pytest.mark.parametrize(
+    ("user", "secrets"),
+    [
+        ("me:hunter22", {"hunter22"}),
+        ("me:p%40ss%2Fw0rd", {"p%40ss%2Fw0rd", "p@ss/w0rd"}),
+        ("me:hun@ter22", {"hun@ter22"}),
+        ("ghp_0123456789", {"ghp_0123456789"}),
+        ("ghp_0123456789:", {"ghp_0123456789"}),
+        ("ghp_0123456789:x-oauth-basic", {"ghp_0123456789"}),
+        ("x-access-token:ghp_0123456789", {"ghp_0123456789"}),
+        ("glpat%2d0123456789", {"glpat%2d0123456789", "glpat-0123456789"}),
+        ("git", set()),
+    ],
+)
+def test_the_secret_in_a_url_is_its_password_or_a_name_without_one(user: str, secrets: set[str]) -> None:
+    upload = call("upload_files", HERE, src=f"HTTPS://{user}@host.example/x@y.tar")
+    assert Secrets.of_instructions([upload]).texts == secrets
+    source = f'plan.upload_files("https://{user}@host.example/x@y.tar")'
+    assert Secrets.of_sources({"main.star": source}).texts == secrets
+
+
+@pytest.mark.parametrize(
+    "src",
+    ["https://host.example/someone@else", "https://host.example?to=someone@else", "https://host.example:8443/x",
+     "git@github.com:someone/shop", "ssh://someone@host.example/x", "./somewhere@else"],
+)  # fmt: skip
+def test_other_names_before_an_at_sign_are_none(src: str) -> None:
+    assert Secrets.of_instructions([call("upload_files", HERE, src=src)]).texts == frozenset()
+    assert Secrets.of_sources({"main.star": f'plan.upload_files("{src}")'}).texts == frozenset()
+
+
+def test_names_of_other_kinds_of_urls_and_templates_of_urls_in_sources_stay_readable() -> None:
+    source = """"postgres://postgres@db/x", "https://{password}@host".format(password = 1), see https://x.y "a@b" """
+    assert Secrets.of_sources({"main.star": source}).mask(source) == source
+
+
+@pytest.mark.parametrize("shown", ["tok%2den%3D0123", "tok-en=0123", "tok-en%3D0123"])
+def test_a_token_in_a_url_is_masked_encoded_and_decoded(shown: str) -> None:
+    upload = call("upload_files", HERE, src="https://tok%2den%3D0123@host.example/x")
+    assert Secrets.of_instructions([upload]).mask(f"with {shown}.") == f"with {MASK}."

@@ -91,6 +91,14 @@ def test_secrets_are_masked_wherever_they_are_unless_they_are_wanted() -> None:
     assert told["output"]["fields"]["password"] == "correct horse"
 
 
+def test_a_token_in_a_url_is_masked() -> None:
+    script = 'def run(plan):\n    return plan.upload_files("https://ghp_0123456789@host.example/x.tar", name = "x")\n'
+    plan = interpret(Source(script))
+    assert "ghp_0123456789" not in plan.to_json()
+    assert read(plan)["instructions"][0]["arguments"]["src"] == "https://••••@host.example/x.tar"
+    assert read(plan, secrets=True)["instructions"][0]["arguments"]["src"].startswith("https://ghp_0123456789@")
+
+
 def test_the_same_package_gives_the_same_text() -> None:
     first, second = (interpret(Source(SHOP, "shop.star"), {"replicas": 1}).to_json() for _ in range(2))
     assert first == second
@@ -137,3 +145,29 @@ def test_keys_that_are_secret_are_masked_too() -> None:
 
 def test_a_plan_without_anything_is_one_too() -> None:
     assert read(Plan()) == {"version": 1, "instructions": [], "output": None, "warnings": []}
+
+
+def test_the_files_of_an_image_to_be_built_are_told_by_a_digest(tmp_path: Path) -> None:
+    context = tmp_path / "api"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM a\n")
+    (tmp_path / "kurtosis.yml").write_text("name: github.com/me/shop\n")
+    (tmp_path / "main.star").write_text(
+        'def run(plan):\n    plan.add_service("s", ServiceConfig(ImageBuildSpec("shop/api", "./api")))\n'
+    )
+
+    def image() -> Any:
+        return read(interpret(tmp_path))["instructions"][0]["arguments"]["config"]["fields"]["image"]
+
+    before = image()
+    assert before["fields"] == {"image_name": "shop/api", "build_context_dir": "./api"}
+    assert list(before) == ["type", "fields", "files"]
+    assert list(before["files"]) == ["build_context_dir"]
+    assert image() == before
+    (context / "app").write_text("1")
+    assert image()["files"] != before["files"]
+    assert str(tmp_path) not in json.dumps(before)
+
+
+def test_a_struct_of_a_package_can_have_a_field_called_as_an_added_one() -> None:
+    assert written(Struct("struct", {".context": "x"})) == {"type": "struct", "fields": {".context": "x"}}

@@ -75,8 +75,28 @@ def test_arguments_of_other_types_are_refused(wrong: dict[str, object]) -> None:
 
 
 def test_time_is_limited() -> None:
-    with pytest.raises(InterpretationError, match=r"interpretation took longer than 0\.2 s"):
+    with pytest.raises(InterpretationError, match=r"interpretation took longer than 0\.2 s") as late:
         interpret(Source(SPINNING), timeout=0.2)
+    assert late.value.remedy == "look for a loop that goes on for ever, or allow more with `timeout=`"
+
+
+@pytest.mark.parametrize("timeout", ["5", None, True])
+def test_a_timeout_is_a_number(timeout: object) -> None:
+    with pytest.raises(TypeError) as wrong:
+        interpret("nowhere", timeout=timeout)  # type: ignore[arg-type]
+    assert str(wrong.value) == f"timeout is a number of seconds, not {timeout!r}"
+
+
+@pytest.mark.parametrize("timeout", [0, -1, -0.5, float("inf"), float("nan")])
+def test_a_timeout_is_more_than_nothing_and_ends(timeout: float) -> None:
+    with pytest.raises(ValueError, match="timeout is") as wrong:
+        interpret("nowhere", timeout=timeout)
+    assert str(wrong.value) == f"timeout is a number of seconds, more than 0 and finite, not {timeout!r}"
+
+
+def test_the_plan_is_not_validated() -> None:
+    plan = interpret(Source('def run(plan):\n    plan.remove_service("nobody")\n'))
+    assert [call.name for call in plan.instructions] == ["remove_service"]
 
 
 def test_nothing_is_loaded_before_it_is_used() -> None:

@@ -10,7 +10,7 @@ from threading import Event
 from typing import Any
 
 from pytest_enclave.engine.clock import RealClock
-from pytest_enclave.engine.embedded.dockerfile import DockerfileBuild
+from pytest_enclave.engine.embedded.dockerfile import SILENCE, DockerfileBuild
 from pytest_enclave.engine.embedded.site import EmbeddedSite
 from pytest_enclave.engine.protocol import EnclaveId, PullPolicy
 from pytest_enclave.errors import Problem
@@ -21,9 +21,6 @@ from pytest_enclave.images.layers import Interrupted
 from pytest_enclave.images.resolve import AT_A_TIME, ImageSources
 from pytest_enclave.plan.events import Emit
 from pytest_enclave.plan.image_sources import Build
-
-SILENCE = 1800.0
-"""Seconds that a step may write nothing: compilers can be silent for long."""
 
 
 @dataclass(frozen=True, slots=True)

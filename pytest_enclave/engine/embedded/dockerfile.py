@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
+import re
 import secrets
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,7 +23,7 @@ from pytest_enclave.engine.embedded.site import EmbeddedSite
 from pytest_enclave.engine.protocol import Action, EnclaveId, NotReached, PullPolicy, ServiceSpec
 from pytest_enclave.errors import EnclaveError, PackageError, Problem
 from pytest_enclave.images.building import BuildFailed, BuildLog
-from pytest_enclave.images.dockerfile.configuration import Configuration
+from pytest_enclave.images.dockerfile.configuration import Configuration, inner_of
 from pytest_enclave.images.dockerfile.copying import Context, refuse_remote, without_top
 from pytest_enclave.images.dockerfile.stages import DockerfileFault, Stages, Step, stages_of
 from pytest_enclave.images.dockerfile.syntax import parse
@@ -30,16 +32,21 @@ from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.layers import Source
 from pytest_enclave.images.manifests import this_platform
 from pytest_enclave.images.resolve import ImageSources
-from pytest_enclave.package.context import context_paths
+from pytest_enclave.package.context import context_paths, read_build_file
 from pytest_enclave.plan.events import Emit
-from pytest_enclave.plan.image_sources import Build
+from pytest_enclave.plan.image_sources import STEPS, Build, reserved_name
 from pytest_enclave.plan.images import Archive
-
-STEPS = "pytest-enclave-step"
-"""What names of steps in the store begin with."""
 
 LOOK = 0.5
 """Seconds between two looks whether the build is given up."""
+
+SILENCE = 1800.0
+"""Seconds that a step may write nothing: compilers can be silent for long."""
+
+LOOKS_FOR_LINES = 60
+"""How often in that time it is looked whether a step has written anything."""
+
+_MODE = re.compile("[0-7]{1,7}")
 
 Act = Callable[[EmbeddedSite, str, str], None]
 """Does a step in a site, from the image of that name, in a service of that name, which it makes."""
@@ -76,12 +83,12 @@ class DockerfileBuild:
         """Have the image in the store, under its name. Raises BuildFailed, ImageFault, Interrupted, EngineError."""
         with self._undo:
             try:
-                dockerfile = parse(Path(self._build.directory, self._build.build_file).read_text())
+                directory = Path(self._build.directory)
+                dockerfile = parse(read_build_file(directory, self._build.build_file, self._build.place))
                 self._escape = dockerfile.escape
                 stages = stages_of(dockerfile)
-                self._context = Context(
-                    self._build.directory, context_paths(Path(self._build.directory), self._build.build_file)
-                )
+                paths = context_paths(directory, self._build.build_file, self._build.place)
+                self._context = Context(self._build.directory, paths)
                 target = len(stages.stages) - 1
                 if self._build.target:
                     found = stages.find(self._build.target)
@@ -97,7 +104,7 @@ class DockerfileBuild:
             except DockerfileFault as wrong:
                 reason = f"parse error line {wrong.line}: {wrong.fault.meaning}"
                 raise BuildFailed(self._log.problem(reason, wrong.fault.remedy)) from None
-            except (PackageError, OSError, UnicodeDecodeError) as error:
+            except (PackageError, OSError) as error:
                 raise ImageFault(f"its build context cannot be read: {error}") from None
 
     def _arguments_before(self, stages: Stages) -> dict[str, str]:
@@ -106,26 +113,22 @@ class DockerfileBuild:
         known = {f"{side}{name}": value for side in ("TARGET", "BUILD") for name, value in predefined.items()}
         configuration = Configuration(None, self._build.arguments, known, self._escape)
         for step in stages.arguments:
-            configuration.apply(step)
+            with _at(step):
+                configuration.apply(step)
         return {**known, **configuration.arguments}
 
     def _needed(self, stages: Stages, target: int) -> list[int]:
         """The stages that the target is made of, each after those that it needs."""
-        found: list[int] = []
-
-        def add(index: int) -> None:
-            if index in found:
-                return
+        found = {target}
+        for index in range(target, -1, -1):
             stage = stages.stages[index]
-            names = [stage.base, *(step.flags.get("from", "") for step in stage.steps)]
-            for name in filter(None, names):
-                other = stages.find(expand(name, self._known, self._escape))
+            named = [(stage.origin, stage.base), *((step, step.flags.get("from", "")) for step in stage.steps)]
+            for step, name in named if index in found else ():
+                with _at(step):
+                    other = stages.find(expand(name, self._known, self._escape))
                 if other is not None and other < index:
-                    add(other)
-            found.append(index)
-
-        add(target)
-        return found
+                    found.add(other)
+        return sorted(found)
 
     def _stage(self, stages: Stages, index: int) -> Configuration:
         stage = stages.stages[index]
@@ -164,13 +167,15 @@ class DockerfileBuild:
             document = self._done[earlier].document
         else:
             document = self._pulled(name)
-            if json.loads(document).get("config", {}).get("OnBuild"):
+            if inner_of(document).get("OnBuild"):
                 raise ImageFault(f'image "{name}" has `ONBUILD` instructions, which are not supported')
         return Configuration(document, self._build.arguments, self._known, self._escape)
 
     def _pulled(self, name: str) -> bytes:
         if Archive.of(name) is not None:
             raise ImageFault(f'image "{name}" is a file, which a Dockerfile cannot name', "name an image of a registry")
+        if reserved := reserved_name(name):
+            raise ImageFault(f'image "{name}": so (`{reserved}`) begin names of images that are built, not pulled')
         policy = PullPolicy.ALWAYS if self._policy is PullPolicy.ALWAYS else PullPolicy.MISSING
         outcome = self._sources.resolve([name], policy, self._emit)[name]
         if isinstance(outcome, Problem):
@@ -191,16 +196,35 @@ class DockerfileBuild:
             failed = site.start([spec], {}, 1)[name]
             if failed is not None:
                 raise ImageFault(str(failed))
-            while (ended := site.exit_of(name)) is None:
-                if self._cancelled.is_set():
-                    raise ImageFault("it was interrupted")
-                site.pause(LOOK, watching=name)
+            self._until_ended(site, name)
+            ended = site.exit_of(name)
             self._log.say(line.text for line in site.logs(name))
+            if ended is None:
+                raise ImageFault(
+                    f"it has written nothing for {SILENCE:g} s", "let it tell how it goes, or do less in one `RUN`"
+                )
             if ended.code:
                 memory = ", out of memory" if ended.out_of_memory else ""
                 raise ImageFault(f"exit code {ended.code}{memory}")
 
         self._layer(configuration, ["RUN", told], act)
+
+    def _until_ended(self, site: EmbeddedSite, name: str) -> None:
+        """Return when the service has ended, or has written nothing for too long."""
+        written: object = None
+        looked = heard = time.monotonic()
+        while site.exit_of(name) is None:
+            if self._cancelled.is_set():
+                raise ImageFault("it was interrupted")
+            site.pause(LOOK, watching=name)
+            now = time.monotonic()
+            if now - looked < SILENCE / LOOKS_FOR_LINES:
+                continue
+            looked, lines = now, site.logs(name)
+            if (len(lines), lines[-1:]) != written:
+                written, heard = (len(lines), lines[-1:]), now
+            elif now - heard > SILENCE:
+                return
 
     def _make_directory(self, configuration: Configuration) -> None:
         with tempfile.TemporaryFile() as empty:
@@ -238,10 +262,9 @@ class DockerfileBuild:
     ) -> None:
         owner = " ".join(configuration.words(step.flags.get("chown", "")))
         chmod = step.flags.get("chmod")
-        try:
-            mode = int(chmod, 8) if chmod else None
-        except ValueError:
-            raise ImageFault(f"`--chmod={chmod}` is no mode in octal digits") from None
+        if chmod and not _MODE.fullmatch(chmod):
+            raise ImageFault(f"`--chmod={chmod}` is no mode in octal digits")
+        mode = int(chmod, 8) if chmod else None
 
         def act(site: EmbeddedSite, image: str, name: str) -> None:
             site.hold(ServiceSpec(name, image, site.reserve(name)))
@@ -329,6 +352,15 @@ class DockerfileBuild:
             self._site = self._open_site(EnclaveId(f"build-{self._build.key[:8]}-{secrets.token_hex(4)}"))
             self._undo.callback(self._site.close)
         return self._site
+
+
+@contextmanager
+def _at(step: Step) -> Iterator[None]:
+    """What is wrong is told at the line of this step, which is not yet done."""
+    try:
+        yield
+    except ImageFault as fault:
+        raise DockerfileFault(step.line, fault) from None
 
 
 def _copied(pieces: Iterable[bytes], target: IO[bytes], *, always: bool = False) -> str:

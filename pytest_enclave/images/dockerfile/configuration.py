@@ -16,9 +16,29 @@ from pytest_enclave.images.manifests import this_platform
 SHELL = ("/bin/sh", "-c")
 PLATFORM = ("architecture", "variant")
 
+_STRINGS = ("Env", "Cmd", "Entrypoint", "Shell", "OnBuild")
+_OBJECTS = ("Labels", "ExposedPorts", "Volumes")
+
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 PROXIES = (*_PROXIES, *(name.upper() for name in _PROXIES))
 """Build arguments that need no `ARG`."""
+
+
+def inner_of(document: bytes) -> dict[str, Any]:
+    """The `config` of an image's configuration, empty where it has none. Raises ImageFault."""
+    whole = json.loads(document)
+    found = (whole.get("config") or {}) if isinstance(whole, dict) else None
+    if not isinstance(found, dict):
+        raise ImageFault("the image's configuration has no object `config`")
+    for name, value in found.items():
+        good = (
+            isinstance(value, list) and all(isinstance(each, str) for each in value)
+            if name in _STRINGS
+            else name not in _OBJECTS or isinstance(value, dict)
+        )
+        if value is not None and not good:
+            raise ImageFault(f"`{name}` in the image's configuration is not what images have there")
+    return found
 
 
 class Configuration:
@@ -30,7 +50,7 @@ class Configuration:
     def __init__(self, base: bytes | None, given: Mapping[str, str], known: Mapping[str, str], escape: str) -> None:
         document: dict[str, Any] = json.loads(base) if base else {}
         self._platform: dict[str, Any] = {key: document[key] for key in PLATFORM if key in document}
-        self.inner: dict[str, Any] = copy.deepcopy(document.get("config") or {})
+        self.inner: dict[str, Any] = copy.deepcopy(inner_of(base)) if base else {}
         self.layers: list[str] = list((document.get("rootfs") or {}).get("diff_ids") or ())
         self._given = given
         self._known = known

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import lzma
+import os
 import posixpath
+import stat
 import tarfile
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.package.digest import digest_of_selected
+from pytest_enclave.package.wildcards import Wildcards
+
+_DAMAGED = (
+    *(tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError),
+    *(ValueError, ArithmeticError, LookupError, RecursionError),
+)
+"""What reading an archive raises where it is not one as a whole."""
 
 _REMOTE = ("http://", "https://", "ftp://", "git@", "git://", "ssh://")
 
@@ -36,7 +46,10 @@ class Context:
             return [""]
         if posixpath.normpath(source).startswith("../"):
             raise ImageFault(f"`{source}` leads out of the build context")
-        parts = wanted.split("/")
+        try:
+            parts = [_fitting(part) for part in wanted.split("/")]
+        except ValueError as error:
+            raise ImageFault(f"`{source}` is no pattern: {error}", "write `[[]` for a `[` in a name") from None
         everything = {*self._paths, *(parent for path in self._paths for parent in _parents(path))}
         found = [path for path in sorted(everything) if _matches(path.split("/"), parts)]
         if not found:
@@ -45,12 +58,19 @@ class Context:
 
     def is_directory(self, path: str) -> bool:
         """Whether a path of the context is a directory."""
-        return path == "" or ((self._directory / path).is_dir() and not (self._directory / path).is_symlink())
+        return path == "" or stat.S_ISDIR(self._mode(path))
 
     def is_archive(self, path: str) -> bool:
-        """Whether a path of the context is an archive that `ADD` unpacks."""
-        file = self._directory / path
-        return file.is_file() and tarfile.is_tarfile(file)
+        """Whether a path of the context is an archive that `ADD` unpacks; a link to one is not. Raises ImageFault."""
+        if not stat.S_ISREG(self._mode(path)):
+            return False
+        try:
+            with _opened(self._inside(path)) as file, tarfile.open(fileobj=file):
+                return True
+        except tarfile.TarError:
+            return False
+        except _DAMAGED as error:
+            raise _damaged(path, error) from None
 
     def digest(self, selected: Sequence[str]) -> str:
         """A digest of what these paths hold. Raises PackageError."""
@@ -62,7 +82,7 @@ class Context:
         with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for path in selected:
                 if unpack and self.is_archive(path):
-                    _copy_archive(self._directory / path, tar)
+                    self._unpack(path, tar)
                 elif self.is_directory(path):
                     for inner in self._paths:
                         if _is_below(inner, path):
@@ -71,13 +91,36 @@ class Context:
                     self._add(tar, path, posixpath.basename(path))
 
     def _add(self, tar: tarfile.TarFile, path: str, name: str) -> None:
-        tar.add(self._directory / path, name, recursive=False, filter=_owned_by_root)
+        tar.add(self._inside(path), name, recursive=False, filter=_owned_by_root)
+
+    def _unpack(self, path: str, tar: tarfile.TarFile) -> None:
+        try:
+            with _opened(self._inside(path)) as file, tarfile.open(fileobj=file) as inner:
+                for member in inner:
+                    tar.addfile(member, inner.extractfile(member) if member.isreg() else None)
+        except _DAMAGED as error:
+            raise _damaged(path, error) from None
+
+    def _mode(self, path: str) -> int:
+        try:
+            return self._inside(path).lstat().st_mode
+        except OSError:
+            return 0
+
+    def _inside(self, path: str) -> Path:
+        """Where a path of the context is: behind no link that leads out of it. Raises ImageFault."""
+        file = self._directory / path
+        if path and not file.parent.resolve().is_relative_to(self._directory.resolve()):
+            raise ImageFault(f"`{path}` lies behind a link that leads out of the build context")
+        return file
 
 
-def _copy_archive(archive: Path, tar: tarfile.TarFile) -> None:
-    with tarfile.open(archive) as inner:
-        for member in inner:
-            tar.addfile(member, inner.extractfile(member) if member.isreg() else None)
+def _opened(file: Path) -> IO[bytes]:
+    return open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+
+
+def _damaged(path: str, error: Exception) -> ImageFault:
+    return ImageFault(f"the archive `{path}` cannot be unpacked: {error}", "is it there as a whole?")
 
 
 def without_top(archive: IO[bytes], target: IO[bytes]) -> bool:
@@ -98,8 +141,12 @@ def without_top(archive: IO[bytes], target: IO[bytes]) -> bool:
     return is_directory
 
 
-def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    return len(parts) == len(pattern) and all(map(fnmatchcase, parts, pattern))
+def _fitting(pattern: str) -> Callable[[str], bool]:
+    return Wildcards.of(pattern).fit if any(char in pattern for char in "*?[") else pattern.__eq__
+
+
+def _matches(parts: Sequence[str], pattern: Sequence[Callable[[str], bool]]) -> bool:
+    return len(parts) == len(pattern) and all(fits(part) for part, fits in zip(parts, pattern, strict=True))
 
 
 def _is_below(path: str, directory: str) -> bool:

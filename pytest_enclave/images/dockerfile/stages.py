@@ -27,6 +27,7 @@ KEYWORDS = (
 WITHOUT_ARGUMENTS = ("CMD", "ENTRYPOINT", "HEALTHCHECK")
 ELSEWHERE = "write it without, or let CI build the image and write its name"
 
+_NUMBER = re.compile("[0-9]{1,9}")
 _FLAG = re.compile(r"--([a-z][a-z-]*)(?:=(\S*))?(?:\s+|$)")
 _FROM = re.compile(r"(\S+)(?:\s+as\s+(\S+))?", re.IGNORECASE)
 
@@ -78,7 +79,7 @@ class Stages:
         named = [index for index, stage in enumerate(self.stages) if name and stage.name == name.lower()]
         if named:
             return named[-1]
-        return int(name) if name.isdigit() and int(name) < len(self.stages) else None
+        return int(name) if _NUMBER.fullmatch(name) and int(name) < len(self.stages) else None
 
 
 def stages_of(dockerfile: Dockerfile) -> Stages:
@@ -125,6 +126,8 @@ def _step(instruction: Instruction) -> Step:
     argv = listed(text)
     if keyword == "SHELL" and not argv:
         raise _fault(line, "`SHELL` needs a list", 'write `SHELL ["/bin/sh", "-c"]`')
+    if keyword == "RUN" and argv == []:
+        raise _fault(line, "`RUN []` names no command", 'write `RUN ["program", "argument"]`')
     return Step(line, keyword, text, flags, None if argv is None else tuple(argv))
 
 

@@ -11,6 +11,9 @@ from pytest_enclave.images.faults import ImageFault
 _NAME = re.compile(r"[A-Za-z_]\w*|\d+|[@*#]", re.ASCII)
 _BRACED = re.compile(r"([A-Za-z_]\w*)(:?[-+?])?", re.ASCII)
 
+DEEPEST = 100
+"""How many variables may stand in each other."""
+
 
 def split(text: str, escape: str = "\\") -> list[str]:
     """The words as they are written, with their quotes and escapes."""
@@ -49,7 +52,8 @@ def listed(text: str) -> list[str] | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
+        # Lists in lists without end are no list of strings either.
         return None
     return found if isinstance(found, list) and all(isinstance(item, str) for item in found) else None
 
@@ -62,6 +66,7 @@ class _Reading:
         self._variables = variables
         self._escape = escape
         self._at = 0
+        self._depth = 0
 
     def until(self, end: str) -> str:
         """What is meant up to the character `end`, which is passed over; empty: up to the end of the word."""
@@ -121,7 +126,11 @@ class _Reading:
             raise ImageFault(f"`{self._word}`: what follows `${{` is no variable that is known here")
         self._at = braced.end()
         value, how = self._variables.get(braced[1]), braced[2]
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise ImageFault(f"variables stand in each other more than {DEEPEST} deep")
         other = self.until("}")
+        self._depth -= 1
         if not how:
             if other:
                 raise ImageFault(f"`{self._word}`: `${{{braced[1]}{other}}}` is not supported", "write `${NAME}`")

@@ -263,8 +263,9 @@ class Service:
             channel.close()
             if self._starting is not None and self.namespaces:
                 if self._adopted is not None:
-                    self._be_adopted()
-                elif self.alive:
+                    # There is a process to be started again only when the one that made its files has ended.
+                    return
+                if self.alive:
                     self.status = "running"
                 else:
                     self._leave_namespaces()
@@ -284,10 +285,6 @@ class Service:
         for callback in waiting:
             callback()
 
-    def _be_adopted(self) -> None:
-        if self._adopted is not None:
-            self.status, self.exit = self._adopted
-
     def _ended(self, status: int) -> None:
         # First what it had to say when it lived; nobody else holds the other end.
         while self._report is not None:
@@ -301,7 +298,7 @@ class Service:
         if self._failed:
             self.status, self.exit = "absent", None
         elif self._adopted is not None:
-            self._be_adopted()
+            self.status, self.exit = self._adopted
         self._leave_namespaces()
         if self._adopted is None:
             link = self._uncut = self._link
@@ -309,6 +306,8 @@ class Service:
         callbacks, self._at_end = self._at_end, []
         if self._starting is None:
             self.on_change(self)
+        elif self._adopted is not None:
+            self._started({})
         for callback in callbacks:
             callback()
 
