@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import io
 import json
 import re
+import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -92,11 +94,18 @@ def unit_tests_of(name: str, text: str) -> list[UnitTest]:
 
 
 def _unit_test(file: str, function: ast.FunctionDef, lines: list[str]) -> UnitTest:
-    failures = []
+    failures, beside = [], _comments_beside_code(lines)
     for number in range(function.lineno, (function.end_lineno or function.lineno) + 1):
         comment = _COMMENT.search(lines[number - 1])
         if comment is not None:
             failures.append(_failure(Location(file, number, comment.start() + 1), comment["pattern"], lines))
+        elif (column := beside.get(number)) is not None:
+            raise _wrong(
+                "a comment `###` beside code says how the test is to fail, and this one does not",
+                Location(file, number, column + 1),
+                lines,
+                "write a regular expression in double quotes or backquotes behind it; `#` begins any other comment",
+            )
     if len(failures) > 1:
         first, second = failures[0].place, failures[1].place
         raise _wrong(
@@ -106,6 +115,17 @@ def _unit_test(file: str, function: ast.FunctionDef, lines: list[str]) -> UnitTe
             "a test ends where it fails first: make two tests of it, or use `expect.fails`",
         )
     return UnitTest(function.name, function.lineno, failures[0] if failures else None)
+
+
+def _comments_beside_code(lines: list[str]) -> dict[int, int]:
+    """Where comments that begin with `###` stand in lines that are not theirs alone: line from 1 → column from 0."""
+    found = {}
+    with contextlib.suppress(tokenize.TokenError, SyntaxError):
+        for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
+            row, column = token.start
+            if token.type == tokenize.COMMENT and token.string.startswith("###") and lines[row - 1][:column].strip():
+                found[row] = column
+    return found
 
 
 def _failure(place: Location, literal: str, lines: list[str]) -> ExpectedFailure:

@@ -232,7 +232,7 @@ def _are_equal(left: Value, right: Value) -> bool:
     """Whether typed values are equal that are two to the interpreter: one read, and one as it was constructed."""
     if any(opaque.kind != "plan" for _, opaque in find_opaque([left, right])):
         return False
-    return to_canonical(_complete(left)) == to_canonical(_complete(right))
+    return to_canonical(complete(left)) == to_canonical(complete(right))
 
 
 def _config(recorder: Recorder, name: Value) -> Value:
@@ -243,22 +243,22 @@ def _config(recorder: Recorder, name: Value) -> Value:
             f"get_service_config: the plan has no service {to_repr(name)} so far",
             remedy=f"there are {known}" if known else "it is asked for behind the call that adds the service",
         )
-    return _complete(config)
+    return complete(config)
 
 
-def _complete(value: Value) -> Value:
+def complete(value: Value) -> Value:
     """The value with every field of every typed value in it: what was not given is empty, or its default."""
     if isinstance(value, Struct):
-        given = {name: _complete(item) for name, item in written(value).items()}
+        given = {name: complete(item) for name, item in written(value).items()}
         declared = CONFIG_TYPES.get(value.kind)
         if declared is None:
             return Struct(value.kind, given)
         fields = {field.name: field.default for field in declared.fields if field.name != "description"}
         return Struct(value.kind, (_service if value.kind == "ServiceConfig" else dict)({**fields, **given}))
     if isinstance(value, dict):
-        return {key: _complete(item) for key, item in value.items()}
+        return {key: complete(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(map(_complete, value))
+        return type(value)(map(complete, value))
     return value
 
 
@@ -274,4 +274,4 @@ def _service(fields: dict[str, Value]) -> dict[str, Value]:
 
 
 def _directory(mounted: Value) -> Value:
-    return _complete(Struct("Directory", {"artifact_names": [mounted]})) if isinstance(mounted, str) else mounted
+    return complete(Struct("Directory", {"artifact_names": [mounted]})) if isinstance(mounted, str) else mounted

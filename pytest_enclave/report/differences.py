@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pytest_enclave.language.unit_tests import _complete
+from pytest_enclave.language.unit_tests import complete
 from pytest_enclave.plan.values import Opaque, Struct, Value, to_repr
 
 MISSING = Opaque("missing", "missing")
@@ -39,7 +39,7 @@ def _first(value: Value, target: Value, path: str) -> tuple[str, Value, Value] |
 
 def _of_typed(value: Struct, target: Struct, path: str) -> tuple[str, Value, Value] | None:
     """The first field that differs once both have all; what was given for it is told as it was given."""
-    ours, theirs = _complete(value).fields, _complete(target).fields
+    ours, theirs = complete(value).fields, complete(target).fields
     for name in ours:
         step = f"{path}.{name}"
         if name not in theirs:

@@ -171,3 +171,18 @@ def test_what_the_line_called_for_may_fail_when_it_is_executed() -> None:
 )
 def test_what_happened_instead_is_told(error: InterpretationError | None, told: str) -> None:
     assert str(ExpectedFailure(at(7), "x").otherwise(error)) == told
+
+
+@pytest.mark.parametrize("comment", ["### 'must fail'", "### must fail", '### "abc', "###"])
+def test_a_comment_beside_code_that_names_no_expression_is_told(comment: str) -> None:
+    with pytest.raises(InterpretationError) as caught:
+        unit_tests_of(FILE, f"def test_a(plan):\n    fail(1)  {comment}\n")
+    assert str(caught.value).startswith(
+        "a_test.star:2:14: a comment `###` beside code says how the test is to fail, and this one does not"
+    )
+    assert "double quotes or backquotes" in caught.value.remedy
+
+
+def test_headings_and_texts_are_no_such_comments() -> None:
+    text = 'def test_a(plan):\n    ### Start\n    x = "### y"  # ### z\n    #### The end\n'
+    assert expected_in(text) == {"test_a": None}

@@ -478,3 +478,13 @@ def test_code_that_has_to_be_confined_is_tested_all_the_same(tested: Tested) -> 
         expect.eq(len(lib.add(1) + lib.add(1)), 140000)
         expect.fails(lambda: lib.give_up("y" * 70000), "y+")
     """)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"), [("plan.print('x')", "None"), ("'fail'", '"fail"'), ("struct(a = 1)", "struct(")]
+)
+def test_what_is_no_function_is_not_expected_to_fail(tested: Tested, given: str, shown: str) -> None:
+    with pytest.raises(InterpretationError) as caught:
+        tested(f"expect.fails({given})")
+    start = "expect.fails: the first argument must be a function, as `lambda: …` makes one, not "
+    assert caught.value.message.startswith(start + shown)
