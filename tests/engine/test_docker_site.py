@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
@@ -334,3 +335,6 @@ def test_an_engine_that_is_lost_is_told_without_its_sdks_traceback(wire, docker_
     engine.close()
     # The engine itself is well: what was left there goes.
     assert docker_engine.open(id_).close() == []
+    # Those sockets are collected while they are expected.
+    del it
+    gc.collect()
