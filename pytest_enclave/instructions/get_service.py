@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from pytest_enclave.errors import Problem
-from pytest_enclave.instructions.protocol import Context, Defaults, Result
-from pytest_enclave.instructions.service_checks import unknown_service
-from pytest_enclave.instructions.service_lookup import unknown
+from pytest_enclave.instructions.protocol import Context, Result
+from pytest_enclave.instructions.service_lookup import ServiceLookup, unknown
 from pytest_enclave.instructions.service_object import service_object
 from pytest_enclave.plan import checks
 from pytest_enclave.plan.draft import Draft
-from pytest_enclave.plan.footprint import Footprint, Replay
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.values import Value
-from pytest_enclave.plan.world import World
 
 
-class GetService(Defaults):
+class GetService(ServiceLookup):
     """Gives the `Service` that `add_service` gave."""
 
     name = "get_service"
@@ -30,15 +24,6 @@ class GetService(Defaults):
         if config is None:
             raise unknown(call, draft, "in the enclave, and none is added before", draft.services())
         return service_object(call.get("name"), config)
-
-    def footprint(self, call: Instruction) -> Footprint:
-        """Looks at the service."""
-        return Footprint(Replay.OBSERVE, uses=frozenset({call.get("name")}))
-
-    def check(self, call: Instruction, world: World) -> tuple[World, Sequence[Problem]]:
-        """The service must exist: it may have gone since an earlier run added it."""
-        missing = unknown_service(call, call.get("name"), world)
-        return world, [missing] if missing else []
 
     def execute(self, call: Instruction, context: Context) -> Result:
         """Everything is known already."""

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from pytest_enclave.errors import InterpretationError
-from pytest_enclave.instructions.service_checks import did_you_mean, is_known_later
+from pytest_enclave.errors import InterpretationError, Problem
+from pytest_enclave.instructions.protocol import Defaults
+from pytest_enclave.instructions.service_checks import did_you_mean, is_known_later, unknown_service
 from pytest_enclave.plan.draft import Draft
+from pytest_enclave.plan.footprint import Footprint, Replay
 from pytest_enclave.plan.instruction import Instruction
+from pytest_enclave.plan.world import World
+
+
+class ServiceLookup(Defaults):
+    """An instruction that does nothing but look at the service of its `name`."""
+
+    def footprint(self, call: Instruction) -> Footprint:
+        """Looks at the service."""
+        return Footprint(Replay.OBSERVE, uses=frozenset({call.get("name")}))
+
+    def check(self, call: Instruction, world: World) -> tuple[World, Sequence[Problem]]:
+        """The service must exist: it may have gone since an earlier run added it."""
+        missing = unknown_service(call, call.get("name"), world)
+        return world, [missing] if missing else []
 
 
 def unknown(call: Instruction, draft: Draft, where: str, known: Iterable[str]) -> InterpretationError:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from pytest_enclave.errors import InterpretationError, Problem
+from pytest_enclave.errors import InterpretationError
 from pytest_enclave.instructions.add_service import AddService
-from pytest_enclave.instructions.protocol import Context, Defaults, Result
-from pytest_enclave.instructions.service_checks import unknown_service
-from pytest_enclave.instructions.service_lookup import unknown
+from pytest_enclave.instructions.protocol import Context, Result
+from pytest_enclave.instructions.service_lookup import ServiceLookup, unknown
 from pytest_enclave.plan import checks
 from pytest_enclave.plan.canonical import call_text
 from pytest_enclave.plan.config_types import CONFIG_TYPES
 from pytest_enclave.plan.draft import Draft
-from pytest_enclave.plan.footprint import Footprint, Replay
 from pytest_enclave.plan.futures import find, producer_of_call
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.values import Struct, Value
-from pytest_enclave.plan.world import World
 
 FIXED = ("ports", "public_ports", "files", "entrypoint", "cmd", "env_vars")
 """What the script may have relied on since it added the service."""
 
 
-class SetService(Defaults):
+class SetService(ServiceLookup):
     """Lays a config over the one that `add_service` was given before: that instruction then executes with both.
 
     The image is always that of the later config; of several calls the last counts. The config is no part of what
@@ -67,15 +64,6 @@ class SetService(Defaults):
         text = call_text(AddService.name, AddService.parameters, earlier)
         draft.amend(name, config, text, producer_of_call(text, 0))
         return None
-
-    def footprint(self, call: Instruction) -> Footprint:
-        """Looks at the service."""
-        return Footprint(Replay.OBSERVE, uses=frozenset({call.get("name")}))
-
-    def check(self, call: Instruction, world: World) -> tuple[World, Sequence[Problem]]:
-        """The service must exist."""
-        missing = unknown_service(call, call.get("name"), world)
-        return world, [missing] if missing else []
 
     def execute(self, call: Instruction, context: Context) -> Result:
         """It was done when the service was added."""

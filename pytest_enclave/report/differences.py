@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pytest_enclave.language.unit_tests import complete
+from pytest_enclave.plan.completion import complete
 from pytest_enclave.plan.values import Opaque, Struct, Value, to_repr
 
 MISSING = Opaque("missing", "missing")
