@@ -25,7 +25,7 @@ from pytest_enclave.run.interpretation import Interpretations, Request
 from pytest_enclave.run.observe import observe
 from pytest_enclave.run.outcome import Run
 from pytest_enclave.run.reuse import Candidate, align, forecast, key_of
-from pytest_enclave.run.state import EnclaveState
+from pytest_enclave.run.state import EnclaveState, configs_of
 from pytest_enclave.run.validate import judge, require_images, validate, world_before
 
 
@@ -64,7 +64,8 @@ def run(
     plan, steps, mismatch = Plan(), list[Step](), ""
     try:
         emit(PhaseStarted("interpreting"))
-        plan = tools.interpretations.interpret(request, tools.types, state.services())
+        found = state.services()
+        plan = tools.interpretations.interpret(request, tools.types, found)
         for warning in plan.warnings:
             emit(Warned(warning))
         before_execution(plan)
@@ -82,7 +83,7 @@ def run(
         decisions = forecast(candidates, alignment, records)
 
         emit(PhaseStarted("validating", len(candidates)))
-        services = state.configs()
+        services = configs_of(found)
         world = world_before(facts, services, state.artifacts.names())
         judge(validate(candidates, decisions, tools.types, world, state.engine), len(candidates), emit)
         images, unavailable = require_images(candidates, decisions, tools.types, state.engine, options.pull, emit)

@@ -35,7 +35,7 @@ class EnclaveState:
 
     def configs(self) -> dict[str, ServiceConfig]:
         """The same, as engines want to know it."""
-        return {name: ServiceConfig.of(config) for name, config in self.services().items()}
+        return configs_of(self.services())
 
     def values(self) -> dict[str, Mapping[str, Value]]:
         """Everything that executed instructions have produced, by producer; the latest one counts."""
@@ -43,6 +43,11 @@ class EnclaveState:
         for record in self.journal.snapshot():
             known |= record.values
         return known
+
+
+def configs_of(services: Mapping[str, Struct]) -> dict[str, ServiceConfig]:
+    """Services as the plan has them, as engines want to know them."""
+    return {name: ServiceConfig.of(config) for name, config in services.items()}
 
 
 def leave_behind(live: dict[str, Config], record: Record, made: Mapping[str, Config]) -> None:
