@@ -20,7 +20,7 @@ demo: ## run the example shop: a real environment, tested; no Docker, no registr
 
 test: lint ## check the style, then run all tests; root runs them on both engines, and again as a plain user
 ifdef ROOT
-	$(WITH_ENGINES) $(BIN)/python -m pytest
+	$(WITH_ENGINES) $(BIN)/python tests/suite.py
 	$(BIN)/python tests/users/as_new_user.py --with-ids 'make demo suite' --without-ids 'make suite-of-one-id'
 else
 	@echo 'Not root: what needs a Docker engine is left out. All tests: sudo make test'
@@ -28,10 +28,10 @@ else
 endif
 
 suite: venv
-	$(WITH_EMBEDDED) $(BIN)/python -m pytest -m "not docker"
+	$(WITH_EMBEDDED) $(BIN)/python tests/suite.py -m "not docker"
 
 suite-of-one-id: venv
-	$(WITH_EMBEDDED) $(BIN)/python -m pytest -m "not docker" tests/engine tests/linux tests/images_room
+	$(WITH_EMBEDDED) $(BIN)/python tests/suite.py -m "not docker" tests/engine tests/linux tests/images_room
 
 bench: venv ## measure, side by side with the alternatives
 	$(WITH_ENGINES) $(BIN)/python -m benchmarks
