@@ -1,0 +1,287 @@
+"""The ledger: this user's record of enclaves, on disk.
+
+    enclaves/NAME/   the home of an enclave: entry.json, lease, journal.sqlite, artifacts/
+    sessions/ID      locked while the main process of the session lives
+    keys/HASH        locked by whoever makes the enclave of a key
+    lock             locked while the ledger is changed
+
+A home is there before anything of the enclave is made, and goes when all of it is removed. Every process that uses an
+enclave shares its `lease`. An enclave is *alive* while anybody does, or while it is kept, or, where it is shared, while
+the main process of its session lives. One that is not is removed by whoever finds it, for which he takes the lease.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from pytest_enclave.errors import EnclaveError
+from pytest_enclave.ledger import entry as entries
+from pytest_enclave.ledger.entry import Entry
+from pytest_enclave.ledger.locks import SharedLock
+from pytest_enclave.ledger.session import Session, lives
+
+YOUNGEST = 60.0
+"""Seconds that a home without an entry must be old to be removed: somebody may just be making it."""
+
+
+LOOKS = 10
+"""How often a lease is tried to be had: whoever looks whether anybody has it, has it for a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The home of an enclave that this process uses: its lease is shared until it is left."""
+
+    path: Path
+    lease: SharedLock
+
+    def leave(self) -> None:
+        """Use it no more."""
+        self.lease.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The ledger in a directory, which is made when it is first written to. Safe with several threads and processes."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Ledger:
+        """That of a user with this environment. Raises EnclaveError where the user has no home directory."""
+        base = environ.get("XDG_STATE_HOME", "")
+        if not base.startswith("/"):
+            base = f"{environ.get('HOME') or _home()}/.local/state"
+        return cls(Path(base, "pytest-enclave"))
+
+    # sessions
+
+    def begin_session(self) -> Session:
+        """Begin one, in its main process."""
+        with self._changing():
+            for path in (self.root / "sessions").iterdir():
+                if not lives(path.parent, path.name):
+                    path.unlink(missing_ok=True)
+            return Session.begin(self.root / "sessions", secrets.token_hex(8))
+
+    def lives(self, session: str) -> bool:
+        """Whether the main process of a session lives."""
+        return lives(self.root / "sessions", session)
+
+    # what there is
+
+    def entries(self) -> list[Entry]:
+        """All enclaves, the oldest first."""
+        found = []
+        for path in self._homes():
+            with contextlib.suppress(OSError, ValueError):
+                found.append(entries.read(path / "entry.json"))
+        return sorted(found, key=lambda entry: entry.created)
+
+    def path(self, name: str) -> Path:
+        """The home of the enclave of that name, which may not be there."""
+        return self.root / "enclaves" / name
+
+    def is_alive(self, entry: Entry) -> bool:
+        """Whether it is used, kept, or may be asked for by the session that it belongs to."""
+        if entry.kept_until is not None and time.time() < entry.kept_until:
+            return True
+        if entry.key and self.lives(entry.session):
+            return True
+        lease = SharedLock(self.path(entry.name) / "lease")
+        try:
+            return not lease.take(wait=False)
+        except FileNotFoundError:
+            return False
+        finally:
+            lease.release()
+
+    # how enclaves come and go
+
+    def enter(self, entry: Entry) -> Home:
+        """A home for an enclave that is going to be made. Raises EnclaveError where it cannot be written."""
+        with self._changing():
+            path = self.path(entry.name)
+            scratch = path.with_name(f".{entry.name}")
+            try:
+                scratch.mkdir(mode=0o700)
+                lease = SharedLock(scratch / "lease")
+                lease.share()
+                entries.write(entry, scratch / "entry.json")
+                scratch.rename(path)
+            except OSError as error:
+                shutil.rmtree(scratch, ignore_errors=True)
+                raise self._unwritable(error) from None
+            return Home(path, lease)
+
+    def change(self, name: str, **fields: object) -> None:
+        """Say something else of an enclave. One that is gone stays gone."""
+        place = self.path(name) / "entry.json"
+        with self._changing(), contextlib.suppress(FileNotFoundError, ValueError):
+            try:
+                entries.write(replace(entries.read(place), **fields), place)  # type: ignore[arg-type]
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise self._unwritable(error) from None
+
+    @contextmanager
+    def making(self, key: str) -> Iterator[None]:
+        """One process at a time makes the enclave of a key; whoever comes second finds it made."""
+        # An enclave that is there already is got without: importing it takes longer than all of that.
+        from filelock import FileLock
+
+        self._make()
+        with FileLock(self.root / "keys" / sha256(key.encode()).hexdigest()[:32], poll_interval=0.01):
+            yield
+
+    def claim(self, key: str, session: Session, *, kept: bool) -> tuple[Entry, Home] | None:
+        """The enclave for a key: that of this session, or else, if `kept`, one that was kept; None if none is ready.
+
+        What was kept belongs to this session from then on, and is kept no more.
+        """
+        with self._changing():
+            found = [entry for entry in self.entries() if entry.key == key and entry.ready]
+            for entry in reversed(found):
+                home = self._share(entry, session) or (self._take_over(entry) if kept else None)
+                if home is not None:
+                    now = replace(entry, session=session.id, holder=session.holder, kept_until=None)
+                    try:
+                        if now != entry:
+                            entries.write(now, home.path / "entry.json")
+                    except OSError as error:
+                        home.leave()
+                        raise self._unwritable(error) from None
+                    return now, home
+        return None
+
+    def _share(self, entry: Entry, session: Session) -> Home | None:
+        return self.visit(entry.name) if entry.session == session.id else None
+
+    def _take_over(self, entry: Entry) -> Home | None:
+        if entry.kept_until is None or time.time() >= entry.kept_until or self.lives(entry.session):
+            return None
+        home = Home(self.path(entry.name), SharedLock(self.path(entry.name) / "lease"))
+        with contextlib.suppress(FileNotFoundError):
+            return home if _patiently(home.lease.take) and home.lease.share() else None
+        return None
+
+    def visit(self, name: str) -> Home | None:
+        """The home of an enclave, so that nobody removes it meanwhile; None if it is gone or somebody is doing so."""
+        home = Home(self.path(name), SharedLock(self.path(name) / "lease"))
+        try:
+            return home if _patiently(home.lease.share) else None
+        except FileNotFoundError:
+            return None
+
+    def condemn(self, entry: Entry, *, alive: bool = False) -> Home | None:
+        """Take an enclave that is not alive, so that nobody else uses or removes it; None if somebody does.
+
+        With `alive`, also one that is kept or may be asked for, if but nobody uses it.
+        """
+        with self._changing():
+            # It may have been kept, or claimed, since it was looked at.
+            try:
+                entry = entries.read(self.path(entry.name) / "entry.json")
+            except (OSError, ValueError):
+                return None
+            if not alive and self.is_alive(entry):
+                return None
+            home = Home(self.path(entry.name), SharedLock(self.path(entry.name) / "lease"))
+            # It may just be gone.
+            with contextlib.suppress(FileNotFoundError):
+                return home if home.lease.take(wait=False) else None
+            return None
+
+    def forget(self, home: Home) -> None:
+        """Remove a home: of the enclave nothing is left."""
+        # Whoever just looks whether it is alive would make its lease anew while it is being removed.
+        going = home.path.with_name(f".{home.path.name}")
+        with contextlib.suppress(OSError):
+            home.path.rename(going)
+        for path in (home.path, going):
+            shutil.rmtree(path, ignore_errors=True)
+        home.leave()
+
+    def sweep(self, mine: Callable[[Entry], bool], remove: Callable[[Entry], bool]) -> None:
+        """Remove what is not alive: `remove` tells whether all of an enclave could be, on an engine that is `mine`."""
+        for entry in self.entries():
+            if mine(entry) and not self.is_alive(entry) and (home := self.condemn(entry)) is not None:
+                try:
+                    if remove(entry):
+                        self.forget(home)
+                finally:
+                    home.leave()
+        self._sweep_unfinished()
+
+    def _sweep_unfinished(self) -> None:
+        """Homes that somebody was killed in the middle of making, or of removing."""
+        for path in (self.root / "enclaves").glob("*"):
+            with contextlib.suppress(OSError):
+                unfinished = path.name.startswith(".") or not (path / "entry.json").exists()
+                if unfinished and time.time() - path.stat().st_mtime > YOUNGEST:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _homes(self) -> list[Path]:
+        place = self.root / "enclaves"
+        return [path for path in place.iterdir() if not path.name.startswith(".")] if place.is_dir() else []
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        self._make()
+        lock = SharedLock(self.root / "lock")
+        try:
+            lock.take()
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _make(self) -> None:
+        try:
+            for name in ("enclaves", "sessions", "keys"):
+                (self.root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            state = os.stat(self.root)
+            if state.st_uid != os.geteuid():
+                raise PermissionError(1, "it is another user's")
+            if state.st_mode & 0o077:
+                # What services are given may be nobody else's to know, and what is unpickled nobody else's to write.
+                self.root.chmod(0o700)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> EnclaveError:
+        return EnclaveError(
+            f"enclaves cannot be recorded in {self.root}: {error.strerror or error}",
+            remedy="set XDG_STATE_HOME to the path of a directory that can be written",
+        )
+
+
+def _patiently(lock: Callable[..., bool]) -> bool:
+    """Have a lock, if nobody has it for longer than a look at who has it takes."""
+    for _ in range(LOOKS):
+        if lock(wait=False):
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise EnclaveError(
+            "there is no place to record enclaves: this user has no home directory",
+            remedy="set XDG_STATE_HOME to the path of a directory that can be written",
+        ) from None
