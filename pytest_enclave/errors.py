@@ -17,6 +17,7 @@
     ├── RunTimedOut                  the whole run took longer than it may
     └── EngineError                  the engine, not the package, is the reason
         ├── EngineUnavailable        no engine answers
+        ├── HalfStarted              a run in the enclave was killed: what is there is not known
         └── ImageUnavailable         an image is neither local nor pullable
 
 Those marked * are assertions as well: pytest reports a test that meets one as FAILED, and every other as ERROR.
@@ -70,6 +71,14 @@ class EnclaveError(Exception):
 
     def __str__(self) -> str:
         return f"{self.location}: {self.message}" if self.location else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """How it is pickled, for other processes: with all its data, whatever its class takes to be made."""
+        return _made_again, (type(self), self.args), dict(vars(self))
+
+
+def _made_again(kind: type[EnclaveError], args: tuple[object, ...]) -> EnclaveError:
+    return kind.__new__(kind, *args)
 
 
 class PackageError(EnclaveError):
@@ -238,6 +247,10 @@ class EngineUnavailable(EngineError):
     def __init__(self, message: str, *, tried: Sequence[tuple[str, str]] = (), remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.tried = tuple(tried)
+
+
+class HalfStarted(EngineError):
+    """A process was killed in the middle of a run in the enclave: nobody can tell what of it there is."""
 
 
 class ImageUnavailable(EngineError):

@@ -30,6 +30,7 @@ CODES: Mapping[type[errors.EnclaveError], str] = MappingProxyType(
         errors.EngineError: "E400",
         errors.EngineUnavailable: "E401",
         errors.ImageUnavailable: "E402",
+        errors.HalfStarted: "E403",
     }
 )
 

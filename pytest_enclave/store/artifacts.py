@@ -9,17 +9,20 @@ import hashlib
 import os
 import re
 import shutil
-import tarfile
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_enclave.errors import ExecutionError
-from pytest_enclave.package.digest import digest_of
-from pytest_enclave.plan.addresses import LONGEST_TEXT, NewAddresses
 from pytest_enclave.plan.service import name_of_merged
+from pytest_enclave.store.journal import Journal
+
+if TYPE_CHECKING:
+    from tarfile import TarInfo
+
+    from pytest_enclave.plan.addresses import NewAddresses
 
 LONGEST_PATH = 4096
 """Bytes with the null at its end: beyond that the kernel follows no path, nor tells what is there."""
@@ -29,24 +32,28 @@ MOST_LINKS = 40
 
 
 class ArtifactStore:
-    """Files artifacts by name. `root` is a directory of the enclave's own."""
+    """Files artifacts by name. `root` is a directory of the enclave's own; the index is in its journal."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, journal: Journal) -> None:
         self._root = root
+        self._journal = journal
         self._lock = threading.Lock()
-        self._digests: dict[str, str] = {}
 
     def names(self) -> tuple[str, ...]:
         """The names of all artifacts."""
-        return tuple(self._digests)
+        return tuple(self._journal.artifacts)
+
+    def missing(self) -> tuple[str, ...]:
+        """The names of those whose files are not there any more: the enclave cannot be used then."""
+        return tuple(name for name, place in self.directories().items() if not place.is_dir())
 
     def directory(self, name: str) -> Path:
         """The directory with the artifact's files. Raises KeyError for an unknown name."""
-        return self._place(name, self._digests[name])
+        return self._place(name, self._journal.artifacts[name])
 
     def directories(self) -> Mapping[str, Path]:
         """Every artifact's directory, by name."""
-        return {name: self._place(name, digest) for name, digest in self._digests.copy().items()}
+        return {name: self._place(name, digest) for name, digest in self._journal.artifacts.items()}
 
     def merged(self, groups: Iterable[Sequence[str]]) -> Mapping[str, Path]:
         """Directories with the files of several artifacts each, by `name_of_merged`; of equal paths the last one wins.
@@ -57,14 +64,15 @@ class ArtifactStore:
 
     def digests(self) -> Mapping[str, str]:
         """The digest of every artifact's content as it is now, by name."""
-        with self._lock:
-            return dict(self._digests)
+        return self._journal.artifacts
 
     def adopt(self, origin: ArtifactStore, digests: Mapping[str, str], addresses: NewAddresses) -> None:
         """Copy artifacts of another store, each with the content of that digest, which it once had there.
 
         Addresses in its text files are replaced. Raises ExecutionError where something cannot be copied.
         """
+        # Imported here as below: where nothing has changed, nothing is stored.
+        from pytest_enclave.plan.addresses import LONGEST_TEXT
 
         def copy(source: str, target: str) -> None:
             shutil.copy2(source, target)
@@ -79,8 +87,7 @@ class ArtifactStore:
                 shutil.copytree(place, self._place(name, digest), symlinks=True, copy_function=copy)
             except OSError as error:
                 raise ExecutionError(f"files artifact `{name}` cannot be copied: {error.strerror or error}") from None
-            with self._lock:
-                self._digests[name] = digest
+        self._journal.put_artifacts(digests)
 
     def _place(self, name: str, digest: str) -> Path:
         """Names are any text: what cannot be in a file's name is left out, and a digest of it all tells them apart."""
@@ -125,7 +132,8 @@ class ArtifactStore:
     def _merge(self, names: Sequence[str]) -> Path:
         name = name_of_merged(names)
         with self._lock:
-            places = [self._place(each, self._digests[each]) for each in names]
+            digests = self._journal.artifacts
+            places = [self._place(each, digests[each]) for each in names]
             target = self._place(name, hashlib.sha256(" ".join(place.name for place in places).encode()).hexdigest())
             if target.exists():
                 return target
@@ -144,6 +152,8 @@ class ArtifactStore:
             return target
 
     def _store(self, name: str, fill: Callable[[Path], None]) -> str:
+        from pytest_enclave.package.digest import digest_of
+
         self._root.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=self._root, prefix=".new-"))
         try:
@@ -154,7 +164,7 @@ class ArtifactStore:
                 target = self._place(name, digest)
                 if not target.exists():
                     scratch.rename(target)
-                self._digests[name] = digest
+                self._journal.put_artifacts({name: digest})
         except OSError as error:
             raise ExecutionError(f"files artifact `{name}` cannot be stored: {error.strerror or error}") from None
         finally:
@@ -181,6 +191,8 @@ def _lay_over(source: Path, target: Path) -> None:
 
 def _unpack(stream: Iterator[bytes], directory: Path) -> None:
     """Unpack what stays inside. No link is ever followed; those that lead out in the end are taken away."""
+    import tarfile
+
     # Pythons without the filters of `tarfile` do not take the argument, later ones warn without it.
     trust: dict[str, Any] = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
     top = os.path.realpath(directory)
@@ -199,7 +211,7 @@ def _unpack(stream: Iterator[bytes], directory: Path) -> None:
                 os.unlink(path)
 
 
-def _make_safe(member: tarfile.TarInfo, top: str) -> bool:
+def _make_safe(member: TarInfo, top: str) -> bool:
     """Whether the member can be unpacked: a file, directory or link with no link on its way. It is the user's own then.
 
     `tarfile.data_filter` would look where paths lead, and is misled by those that get too long on the way.

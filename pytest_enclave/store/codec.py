@@ -1,92 +1,62 @@
-"""Records as JSON text and back, every value with its Starlark type."""
+"""Records as JSON text and back, every field of them, and every value with its Starlark type."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
+from enum import Enum
 from typing import Any
 
 from pytest_enclave.plan.footprint import Footprint, Replay
 from pytest_enclave.plan.record import Record
-from pytest_enclave.plan.values import Struct, Value
+from pytest_enclave.plan.values import Opaque, Struct, Value
 from pytest_enclave.source import Location
 
-_TUPLE, _STRUCT, _DICT = "$tuple", "$struct", "$dict"
-_TAGS = (_TUPLE, _STRUCT, _DICT)
+_TUPLE, _STRUCT, _DICT, _SET, _OF, _MEMBER = "$tuple", "$struct", "$dict", "$set", "$of", "$member"
+_TAGS = (_TUPLE, _STRUCT, _DICT, _SET, _OF, _MEMBER)
+_CLASSES = (Footprint, Location, Opaque, Replay)
+"""What a record is made of besides values."""
 
 
 def encode(record: Record) -> str:
-    """The record as one line of JSON."""
-    footprint = record.footprint
-    body = {
-        "name": record.name,
-        "text": record.text,
-        "key": record.key,
-        "resolved": record.resolved,
-        "producer": record.producer,
-        "location": [record.location.file, record.location.line, record.location.column],
-        "footprint": {
-            "replay": footprint.replay.name,
-            "services": dict(footprint.services),
-            "artifacts": sorted(footprint.artifacts),
-            "mounts": {name: sorted(artifacts) for name, artifacts in footprint.mounts.items()},
-            "acts_on": sorted(footprint.acts_on),
-            "uses": sorted(footprint.uses),
-            "reads": sorted(footprint.reads),
-            "images": sorted(footprint.images),
-        },
-        "values": {producer: _pack(dict(fields)) for producer, fields in record.values.items()},
-        "contents": dict(record.contents),
-        "services": {name: _pack(config) for name, config in record.services.items()},
-        "images": dict(record.images),
-        "message": record.message,
-        "stale": record.stale,
-    }
-    return json.dumps(body, ensure_ascii=True)
+    """The record as one line of JSON. Raises TypeError where a field holds what no record is made of."""
+    return json.dumps(_fields(record), ensure_ascii=True)
 
 
 def decode(text: str) -> Record:
     """The record that `encode` wrote. Raises ValueError where the text is no such record."""
     try:
         body = json.loads(text)
-        plain = ("name", "text", "key", "resolved", "producer", "contents", "images", "message", "stale")
-        return Record(
-            **{name: body[name] for name in plain},
-            location=Location(*body["location"]),
-            footprint=_footprint(body["footprint"]),
-            values={producer: _unpack(fields) for producer, fields in body["values"].items()},
-            services={name: _unpack(config) for name, config in body["services"].items()},
-        )
-    except (KeyError, TypeError) as error:
+        return Record(**{name: _unpack(value) for name, value in body.items()})
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"not a record of an executed instruction: {error}") from error
 
 
-def _footprint(body: Mapping[str, Any]) -> Footprint:
-    return Footprint(
-        replay=Replay[body["replay"]],
-        services=body["services"],
-        mounts={name: frozenset(artifacts) for name, artifacts in body["mounts"].items()},
-        artifacts=frozenset(body["artifacts"]),
-        acts_on=frozenset(body["acts_on"]),
-        uses=frozenset(body["uses"]),
-        reads=frozenset(body["reads"]),
-        images=frozenset(body["images"]),
-    )
+def _fields(value: Any) -> dict[str, Any]:
+    return {field.name: _pack(getattr(value, field.name)) for field in fields(value)}
 
 
-def _pack(value: Value) -> Any:
+def _pack(value: Any) -> Any:
     """A value as JSON; what JSON has no word for goes under a key that begins with `$`."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
     if isinstance(value, Struct):
         return {_STRUCT: value.kind, "fields": {name: _pack(item) for name, item in value.fields.items()}}
     if isinstance(value, tuple):
         return {_TUPLE: [_pack(item) for item in value]}
     if isinstance(value, list):
         return [_pack(item) for item in value]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         packed = [[_pack(key), _pack(item)] for key, item in value.items()]
         ordinary = all(isinstance(key, str) and key not in _TAGS for key in value)
         return {key: item for key, item in packed} if ordinary else {_DICT: packed}  # noqa: C416
-    return value
+    if isinstance(value, frozenset):
+        return {_SET: sorted(value)}
+    if isinstance(value, _CLASSES):
+        kind = type(value).__name__
+        return {_MEMBER: [kind, value.name]} if isinstance(value, Enum) else {_OF: kind, "fields": _fields(value)}
+    raise TypeError(f"no record holds a {type(value).__name__}: {value!r}")
 
 
 def _unpack(value: Any) -> Value:
@@ -100,4 +70,15 @@ def _unpack(value: Any) -> Value:
         return tuple(_unpack(item) for item in value[_TUPLE])
     if _DICT in value:
         return {_unpack(key): _unpack(item) for key, item in value[_DICT]}
+    if _SET in value:
+        return frozenset(value[_SET])
+    if _OF in value:
+        return _class(value[_OF])(**{name: _unpack(item) for name, item in value["fields"].items()})
+    if _MEMBER in value:
+        kind, name = value[_MEMBER]
+        return _class(kind)[name]
     return {key: _unpack(item) for key, item in value.items()}
+
+
+def _class(name: str) -> Any:
+    return {known.__name__: known for known in _CLASSES}[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,13 +14,21 @@ import pytest
 
 from pytest_enclave.errors import ExecutionError
 from pytest_enclave.store.artifacts import ArtifactStore
+from pytest_enclave.store.journal import Journal
 
 Entry: TypeAlias = "tarfile.TarInfo | tuple[str, bytes]"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(tmp_path / "artifacts")
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal(tmp_path / "journal")
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path, journal: Journal) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "artifacts", journal)
 
 
 def tar(*members: Entry) -> Iterator[bytes]:
@@ -251,3 +260,46 @@ def test_nothing_is_written_through_a_link_when_artifacts_are_put_together(store
     store.store_files("two", {"a": b"2"})
     assert merged(store, "one", "two") == {"a": b"2", "b": b"1"}
     assert content(store, "one") == {"a": b"1", "b": b"1"}
+
+
+# What other processes, and later sessions, find
+
+
+def test_another_process_finds_the_artifacts_of_this_one(store: ArtifactStore, journal: Journal, tmp_path: Path):
+    other = Journal(tmp_path / "journal")
+    theirs = ArtifactStore(tmp_path / "artifacts", other)
+    store.store_files("f", {"a": b"1"})
+    store.store_files("g", {"b": b"2"})
+    other.refresh()
+    assert theirs.names() == ("f", "g")
+    assert theirs.directories() == store.directories()
+    theirs.store_files("f", {"a": b"3"})
+    assert merged(theirs, "f", "g") == {"a": b"3", "b": b"2"}
+    journal.refresh()
+    assert content(store, "f") == {"a": b"3"}
+    assert merged(store, "f", "g") == {"a": b"3", "b": b"2"}
+    other.close()
+
+
+def test_a_later_session_finds_them(store: ArtifactStore, journal: Journal, tmp_path: Path):
+    digest = store.store_files("f", {"a": b"1"})
+    journal.close()
+    again = Journal(tmp_path / "journal")
+    later = ArtifactStore(tmp_path / "artifacts", again)
+    assert (later.digests(), content(later, "f"), later.missing()) == ({"f": digest}, {"a": b"1"}, ())
+    again.close()
+
+
+def test_artifacts_whose_files_are_gone_are_told(store: ArtifactStore):
+    for name in ("f", "g", "h"):
+        store.store_files(name, {"a": name.encode()})
+    shutil.rmtree(store.directory("g"))
+    assert store.missing() == ("g",)
+    shutil.rmtree(store.directory("f").parent)
+    assert store.missing() == ("f", "g", "h")
+
+
+def test_an_artifact_that_could_not_be_stored_is_in_no_index(store: ArtifactStore, journal: Journal):
+    with pytest.raises(ExecutionError):
+        store.store_files("f", {"x" * 300: b"1"})
+    assert (store.names(), journal.artifacts) == ((), {})
