@@ -44,9 +44,15 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class EnclaveId:
-    """An enclave's name, unique on the machine, and readable: it is part of every resource's name."""
+    """An enclave's name, unique on the machine, and readable: it is part of every resource's name.
+
+    `home` is the directory where this user's ledger tells of it, "" for none. `holder` is the process that it lives
+    for, 0 for the one that opens it: when that is killed, the enclave goes.
+    """
 
     name: str
+    home: str = ""
+    holder: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +192,22 @@ class Clock(Protocol):
         """
 
 
+class Terminal(Protocol):
+    """A command in a service that has a terminal of its own, as its user has it."""
+
+    def fileno(self) -> int:
+        """A descriptor: what is written there has been typed, what is read has been shown. It ends with the command."""
+
+    def resize(self, rows: int, columns: int) -> None:
+        """The terminal has this size from now on."""
+
+    def wait(self) -> int:
+        """The command's exit code, when it has ended. Raises EngineError."""
+
+    def close(self) -> None:
+        """Let go of the terminal: the command is hung up on, if it still runs. May be called again."""
+
+
 class Site(Protocol):
     """One enclave on an engine."""
 
@@ -211,6 +233,12 @@ class Site(Protocol):
 
         Raises DeadlineExceeded, or NotReached where the service does not run. A missing binary is exit code 127, one
         that may not be executed 126, with the reason as output.
+        """
+
+    def terminal(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Terminal:
+        """Run a command in a service, on a terminal; with these variables besides the service's own.
+
+        Raises NotReached where the service does not run, and EngineError. A missing binary is exit code 127 or 126.
         """
 
     def request(self, name: str, port: PortSpec, request: HttpRequest, deadline: float | None) -> HttpResponse:
@@ -248,6 +276,15 @@ class Site(Protocol):
         closed. Raises EngineError.
         """
 
+    def refresh(self) -> None:
+        """Other processes may have changed what is in the enclave: whatever is remembered of it is asked for anew."""
+
+    def keep(self, until: float) -> None:
+        """Let the enclave stay when its holder ends, until then (seconds since the epoch), or until it is removed."""
+
+    def leave(self) -> None:
+        """Let go of the enclave in this process; it stays for its holder, or as it is kept. May be called again."""
+
     def close(self) -> Sequence[Leak]:
         """Remove everything this enclave has on the engine; returns what could not be removed. May be called again."""
 
@@ -258,6 +295,14 @@ class Engine(Protocol):
     @property
     def name(self) -> str:
         """As `--enclave-engine` has it."""
+
+    @property
+    def identity(self) -> str:
+        """Equal for engines on which the same enclaves are found, made in the same way. Raises EngineUnavailable."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether its enclaves can be there for other processes, and without this one: `attach`, `Site.keep`."""
 
     @property
     def clock(self) -> Clock:
@@ -301,6 +346,18 @@ class Engine(Protocol):
 
     def open(self, enclave: EnclaveId, services: Collection[str] = ()) -> Site:
         """A new, empty enclave, for services of these names as far as one knows: it may have been prepared."""
+
+    def attach(self, enclave: EnclaveId) -> Site:
+        """An enclave that another process has made, or an earlier session: from now on it lives for this holder.
+
+        Raises EngineError if it is gone, or not whole.
+        """
+
+    def remove(self, enclave: EnclaveId) -> Sequence[Leak]:
+        """Remove all that there is of an enclave, whoever made it, however far; what could not be removed.
+
+        One of which there is nothing is no error.
+        """
 
     def close(self) -> Sequence[Leak]:
         """Let go of connections and threads, and of what was prepared; what of that could not be removed.

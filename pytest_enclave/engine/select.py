@@ -75,8 +75,11 @@ def simulated(script: Script | None = None) -> Engine:
     return SimulatedEngine(script)
 
 
-def select(choice: EngineChoice) -> Engine:
-    """The engine itself. Raises EngineUnavailable, at the latest where its first enclave is opened."""
+def select(choice: EngineChoice, opens: Callable[[Engine], bool] = lambda _: True) -> Engine:
+    """The engine itself. Raises EngineUnavailable, at the latest where its first enclave is opened.
+
+    `opens` tells whether an enclave is soon going to be opened on it, as far as that is known.
+    """
     if choice.name == "simulated":
         return simulated()
     mirror = choice.image_mirror or ""
@@ -89,8 +92,18 @@ def select(choice: EngineChoice) -> Engine:
     engine = EmbeddedEngine(
         environ=choice.environ, mirror=mirror, egress=choice.egress, docker_endpoint=_docker_endpoint(choice)
     )
-    # Its first enclave is asked for soon, and there is something to import until then.
-    engine.prepare(())
+    if opens(engine):
+        # There is something to import until then.
+        engine.prepare(())
+    return engine
+
+
+def place_of(engine: str, endpoint: str) -> str:
+    """An engine in a few words, with its endpoint where that is not the usual one."""
+    if engine == "docker":
+        from pytest_enclave.engine.docker.discovery import DEFAULT_SOCKET
+
+        return engine if endpoint == f"unix://{DEFAULT_SOCKET}" else f"{engine} {endpoint}"
     return engine
 
 

@@ -23,10 +23,9 @@ LONG_PERIOD = 1_000_000
 SHORTEST_QUOTA = 1_000
 """Microseconds: how often processor time is dealt out, the longest such period, and the least share of one."""
 
-ATTEMPTS = 5
-
 PATIENCE = 2.0
-"""Seconds until the processes of a group, killed before, must be gone."""
+"""Seconds until the processes of a group, killed before, must be gone; and for which a group is tried to be made whose
+parent others remove meanwhile."""
 
 _WHERE = {"memory": "the memory of", "cpu": "the processor time of"}
 
@@ -145,21 +144,23 @@ class Cgroups:
 
     def _make_directories(self, parent: str, name: str) -> None:
         *above, last = name.split("/")
-        for further in reversed(range(ATTEMPTS)):
+        deadline = time.monotonic() + PATIENCE
+        while True:
             directory = parent
             try:
                 if self.unified:
                     _enable(os.path.dirname(parent), self.controllers)
                 for part in ("", *above):
                     directory = f"{directory}/{part}" if part else directory
-                    os.makedirs(directory, exist_ok=True)
+                    with suppress(FileExistsError):
+                        os.mkdir(directory)
                     if self.unified:
                         _enable(directory, self.controllers)
                 os.mkdir(f"{directory}/{last}")
                 return
-            except FileNotFoundError:
+            except OSError as error:
                 # Another process has removed the parent as it was empty.
-                if not further:
+                if error.errno not in (errno.ENOENT, errno.ENODEV) or time.monotonic() > deadline:
                     raise
 
 

@@ -46,6 +46,7 @@ class Egress:
         plan = {
             "name": self.name,
             "directory": f"{DIRECTORY}/{self.name}",
+            "home": "",
             "storage": None,
             "files": [f"{DIRECTORY}-files/{self.name}"],
             "inherited": {},

@@ -435,3 +435,10 @@ def test_what_is_built_here_is_no_base(engine, describe, name: str):
 
 def test_a_command_with_a_nul_is_told(engine, describe):
     assert "api/Dockerfile:2): " in problem(engine, describe(f'{FROM}RUN ["a\\u0000b"]\n')).message
+
+
+def test_what_a_step_runs_in_has_no_name_in_messages(engine, describe):
+    assert problem(engine, describe(f"{FROM}USER nobody9\nRUN true\n")).message == (
+        "image `shop/api` cannot be built in step 3 of 3 (`RUN true`, api/Dockerfile:3): "
+        'this step did not start: there is no user "nobody9" in the image\'s /etc/passwd'
+    )

@@ -63,7 +63,7 @@ def init() -> Iterator[Init]:
 def site(init: Init) -> Iterator[EmbeddedSite]:
     http = HttpClient()
     prepared: dict[str, Any] = {"name": "a"}
-    enclosure = Enclosure("e1", "/nowhere", init.client, None)
+    enclosure = Enclosure("e1", "/nowhere", "", init.client, None)
     yield EmbeddedSite(enclosure, http, lambda _: prepared, lambda *_: pytest.fail("no fork"))
     http.close()
 

@@ -1,4 +1,4 @@
-"""Several processes share an enclave: it is there as long as one of them is."""
+"""Several processes share an enclave: it is there as long as one of them is, and what each sees and does in it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,50 +14,11 @@ import pytest
 
 from pytest_enclave.engine.embedded.engine import EmbeddedEngine, run_directory
 from pytest_enclave.engine.embedded.site import EmbeddedSite
-from pytest_enclave.engine.protocol import Action, EnclaveId
+from pytest_enclave.engine.protocol import Action, EnclaveId, NotReached
 from pytest_enclave.errors import EngineError
 from pytest_enclave.plan.service import PortSpec
 from tests.engine.engine_enclave import NGINX, Enclave, enclave_id
-
-HOLDER = Path(__file__).with_name("lease_holder.py")
-
-GONE = 2.0
-"""Seconds after which nothing may be left."""
-
-
-class Holder:
-    """Another process with a lease."""
-
-    def __init__(self, how: str, id_: EnclaveId) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(HOLDER), how, id_.name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(HOLDER.parents[2]), "PYTHONDONTWRITEBYTECODE": "1"},
-        )
-        self.service = self.read()
-
-    def read(self) -> str:
-        """The next line that it tells."""
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def send(self, command: str) -> None:
-        """Tell it to do something."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{command}\n")
-        self.process.stdin.flush()
-
-    def ask(self, command: str) -> str:
-        """Tell it to do something; the answer."""
-        self.send(command)
-        return self.read()
-
-    def kill(self) -> None:
-        """End it at once."""
-        self.process.kill()
-        self.process.communicate()
+from tests.engine.lease_processes import GONE, Holder, assert_gone, assert_stays, directory
 
 
 @pytest.fixture
@@ -90,7 +49,7 @@ def joined(engine: EmbeddedEngine) -> Iterator[Callable[[EnclaveId], EmbeddedSit
     sites: list[EmbeddedSite] = []
 
     def join(id_: EnclaveId) -> EmbeddedSite:
-        sites.append(engine.join(id_))
+        sites.append(engine.attach(id_))
         return sites[-1]
 
     yield join
@@ -98,29 +57,21 @@ def joined(engine: EmbeddedEngine) -> Iterator[Callable[[EnclaveId], EmbeddedSit
         site.leave()
 
 
-def directory(id_: EnclaveId) -> Path:
-    """Where an enclave has its socket."""
-    return run_directory(os.environ) / id_.name
+def reaches(host: str, port: str) -> bool:
+    """Whether anybody listens there."""
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+    except ConnectionError:
+        return False
+    return True
 
 
-def assert_gone(id_: EnclaveId) -> None:
-    """Nothing of an enclave is there any more, soon."""
+def wait_until(so: Callable[[], bool]) -> None:
+    """Wait until something is so."""
     deadline = time.monotonic() + GONE
-    while directory(id_).exists() or processes(id_):
-        assert time.monotonic() < deadline, (directory(id_).exists(), processes(id_))
-        time.sleep(0.01)
-
-
-def processes(id_: EnclaveId) -> list[str]:
-    """Processes whose mounts have the enclave's storage."""
-    found = []
-    for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
-        try:
-            if f"/sys/{id_.name}/" in mounts.read_text():
-                found.append(mounts.parent.name)
-        except OSError:
-            continue
-    return found
+    while not so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_two_processes_see_the_same_services_and_share_ways_to_them(
@@ -130,7 +81,7 @@ def test_two_processes_see_the_same_services_and_share_ways_to_them(
 ):
     enclave = open_enclave(engine)
     enclave.up("web", NGINX, ports={"http": PortSpec(80)})
-    other = holder("join", enclave.id)
+    other = holder("attach", enclave.id)
     assert set(enclave.site.observe()) == set(other.ask("see").split()) == {"web", other.service}
     assert enclave.sh(other.service, "hostname") == other.service
     endpoint = enclave.site.dial("web", PortSpec(80))
@@ -139,17 +90,130 @@ def test_two_processes_see_the_same_services_and_share_ways_to_them(
     assert enclave.site.exit_of(other.service) is not None
 
 
-def test_whoever_dials_first_makes_the_way(engine: EmbeddedEngine, holder: Callable[[str, EnclaveId], Holder]):
-    id_ = enclave_id()
-    enclave = Enclave(engine.open(id_), id_)
+def test_whoever_dials_first_makes_the_way_for_all_who_use_it(
+    engine: EmbeddedEngine,
+    holder: Callable[[str, EnclaveId], Holder],
+    open_enclave: Callable[[EmbeddedEngine], Enclave],
+):
+    enclave = open_enclave(engine)
     enclave.up("web", NGINX, ports={"http": PortSpec(80)})
-    other = holder("join", id_)
-    there = other.ask("dial web")
-    other.kill()
-    endpoint = enclave.site.dial("web", PortSpec(80))
-    assert f"{endpoint.host} {endpoint.port}" == there
+    first, second = holder("attach", enclave.id), holder("attach", enclave.id)
+    there = first.ask("dial web")
+    assert second.ask("dial web") == there
+    first.kill()
+    time.sleep(0.1)
     enclave.wait_open("web", PortSpec(80))
-    assert enclave.site.close() == []
+    host, port = there.split()
+    assert reaches(host, port)
+    second.kill()
+    wait_until(lambda: not reaches(host, port))
+
+
+def test_a_public_port_outlives_whoever_has_published_it(
+    engine: EmbeddedEngine,
+    holder: Callable[[str, EnclaveId], Holder],
+    open_enclave: Callable[[EmbeddedEngine], Enclave],
+    unused_port: int,
+):
+    enclave = open_enclave(engine)
+    publisher = holder("attach", enclave.id)
+    assert publisher.ask(f"publish web {unused_port}") == "None"
+    endpoint = enclave.site.dial("web", PortSpec(80))
+    assert (endpoint.host, endpoint.port) == ("127.0.0.1", unused_port)
+    other = holder("attach", enclave.id)
+    assert other.ask("dial web") == f"127.0.0.1 {unused_port}"
+    publisher.kill()
+    other.kill()
+    enclave.wait_open("web", PortSpec(80))
+    time.sleep(0.1)
+    assert reaches("127.0.0.1", str(unused_port))
+    enclave.site.act("web", Action.REMOVE)
+    wait_until(lambda: not reaches("127.0.0.1", str(unused_port)))
+
+
+def test_a_public_port_takes_the_place_of_a_way_that_another_process_has_made(
+    engine: EmbeddedEngine,
+    holder: Callable[[str, EnclaveId], Holder],
+    open_enclave: Callable[[EmbeddedEngine], Enclave],
+    unused_port: int,
+):
+    enclave = open_enclave(engine)
+    enclave.up("web", NGINX, ports={"http": PortSpec(80)})
+    assert enclave.site.dial("web", PortSpec(80)).port != unused_port
+    other = holder("attach", enclave.id)
+    assert other.ask(f"publish web {unused_port}") == "None"
+    enclave.site.refresh()
+    assert enclave.site.dial("web", PortSpec(80)).port == unused_port
+    assert other.ask("dial web") == f"127.0.0.1 {unused_port}"
+    # And back: what was public is so no more, in no process.
+    enclave.up("web", NGINX, ports={"http": PortSpec(80)})
+    endpoint = enclave.site.dial("web", PortSpec(80))
+    assert endpoint.port != unused_port
+    assert other.ask("refresh") == "None"
+    assert other.ask("dial web") == f"{endpoint.host} {endpoint.port}"
+    wait_until(lambda: not reaches("127.0.0.1", str(unused_port)))
+
+
+def test_what_others_do_to_services_is_known_without_being_asked_for(
+    engine: EmbeddedEngine,
+    holder: Callable[[str, EnclaveId], Holder],
+    open_enclave: Callable[[EmbeddedEngine], Enclave],
+):
+    enclave = open_enclave(engine)
+    other = holder("attach", enclave.id)
+    enclave.up("a", "host:/")
+    enclave.sh("a", "echo first >/tmp/which")
+    assert other.ask("refresh") == "None"
+    assert other.ask("run a cat /tmp/which") == "first"
+    enclave.site.act("a", Action.STOP)
+    other.ask("refresh")
+    assert other.ask("exit a") != "None"
+    enclave.up("a", "host:/")
+    enclave.sh("a", "echo second >/tmp/which")
+    other.ask("refresh")
+    assert other.ask("exit a") == "None"
+    assert other.ask("run a cat /tmp/which") == "second"
+    assert other.ask("remove a") == "None"
+    enclave.site.refresh()
+    with pytest.raises(NotReached, match="there is no such service"):
+        enclave.site.exec("a", ["true"], None)
+
+
+def test_forks_begin_with_what_another_process_has_frozen(
+    engine: EmbeddedEngine,
+    holder: Callable[[str, EnclaveId], Holder],
+    open_enclave: Callable[[EmbeddedEngine], Enclave],
+):
+    enclave = open_enclave(engine)
+    other = holder("attach", enclave.id)
+    enclave.up("a", "host:/")
+    with pytest.raises(EngineError, match=f"^enclave {enclave.id.name} has not been frozen$"):
+        enclave.fork()
+    enclave.sh("a", "echo 1 >/tmp/frozen")
+    assert other.ask("freeze") == "None"
+    enclave.sh("a", "echo 2 >/tmp/frozen")
+    copy = enclave.fork()
+    assert copy.sh("a", "cat /tmp/frozen") == "1"
+    assert copy.site.close() == []
+    assert other.ask("freeze") == "None"
+    enclave.site.refresh()
+    copy = enclave.fork()
+    assert copy.sh("a", "cat /tmp/frozen") == "2"
+    assert copy.site.close() == []
+
+
+def test_commands_end_with_the_process_that_runs_them(
+    engine: EmbeddedEngine,
+    holder: Callable[[str, EnclaveId], Holder],
+    open_enclave: Callable[[EmbeddedEngine], Enclave],
+):
+    enclave = open_enclave(engine)
+    other = holder("attach", enclave.id)
+    enclave.up("a", "host:/")
+    other.send("run a sleep 4321")
+    wait_until(lambda: "sleep 4321" in enclave.sh("a", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"))
+    other.kill()
+    wait_until(lambda: "sleep 4321" not in enclave.sh("a", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"))
 
 
 def test_the_same_process_may_have_several(engine: EmbeddedEngine, joined: Callable[[EnclaveId], EmbeddedSite]):
@@ -160,8 +224,13 @@ def test_the_same_process_may_have_several(engine: EmbeddedEngine, joined: Calla
     assert list(second.observe()) == ["a"]
     assert isinstance(enclave.site, EmbeddedSite)
     enclave.site.leave()
+    enclave.site.leave()
     assert Enclave(second, id_).sh("a", "hostname") == "a"
     second.leave()
+    # It lives for this process.
+    assert_stays(id_)
+    assert Enclave(joined(id_), id_).sh("a", "hostname") == "a"
+    assert engine.remove(id_) == []
     assert_gone(id_)
 
 
@@ -179,7 +248,7 @@ def test_an_enclave_goes_on_without_the_process_that_made_it(
     opener.process.wait()
     time.sleep(0.2)
     assert Enclave(site, id_).sh(opener.service, "hostname") == opener.service
-    third = holder("join", id_)
+    third = holder("attach", id_)
     assert third.ask("see").split() == sorted([opener.service, third.service])
     site.leave()
     assert third.ask("see").split() == sorted([opener.service, third.service])
@@ -194,7 +263,7 @@ def test_whoever_closes_ends_it_for_all(
 ):
     enclave = open_enclave(engine)
     enclave.up("a")
-    closing, waiting = holder("join", enclave.id), holder("join", enclave.id)
+    closing, waiting = holder("attach", enclave.id), holder("attach", enclave.id)
     waiting.send("wait")
     time.sleep(0.1)
     assert closing.ask("close") == "[]"
@@ -207,14 +276,14 @@ def test_whoever_closes_ends_it_for_all(
         lambda: enclave.site.reserve("b"),
         lambda: enclave.site.logs("a"),
     ):
-        with pytest.raises(EngineError, match=f"^enclave {enclave.id.name} has ended: "):
+        with pytest.raises(EngineError, match=f"^enclave {enclave.id.name} has ended: another process has removed it$"):
             attempt()
 
 
 def test_what_has_ended_cannot_be_joined(engine: EmbeddedEngine):
     id_ = enclave_id()
     with pytest.raises(EngineError, match=f"there is no enclave {id_.name} any more"):
-        engine.join(id_)
+        engine.attach(id_)
 
 
 def test_nobody_else_can_join(engine: EmbeddedEngine, open_enclave: Callable[[EmbeddedEngine], Enclave]):
@@ -239,7 +308,7 @@ def test_a_long_way_to_the_directory_does_no_harm(tmp_path: Path):
     engine = EmbeddedEngine({**os.environ, "XDG_RUNTIME_DIR": str(deep)})
     id_ = enclave_id()
     site = engine.open(id_)
-    second = engine.join(id_)
+    second = engine.attach(id_)
     second.leave()
     assert site.close() == []
     assert list(deep.iterdir()) == []
@@ -252,7 +321,7 @@ def test_a_client_that_does_not_listen_does_not_hold_up_the_others(
     id_ = enclave_id()
     enclave = Enclave(engine.open(id_), id_)
     enclave.up("a")
-    other = holder("join", id_)
+    other = holder("attach", id_)
     other.process.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     for _ in range(1500):
@@ -267,7 +336,7 @@ def test_a_name_that_is_taken_is_refused_and_the_other_enclave_goes_on(engine: E
     site = engine.open(id_ := enclave_id())
     with pytest.raises(EngineError, match="File exists"):
         engine.open(id_)
-    joined = engine.join(id_)
+    joined = engine.attach(id_)
     assert joined.observe() == {}
     joined.leave()
     assert site.close() == []
@@ -291,10 +360,10 @@ def test_an_answer_never_reaches_another_client(engine: EmbeddedEngine):
     site = engine.open(id_ := enclave_id())
     Enclave(site, id_).up("asked")
     for _ in range(5):
-        leaving = engine.join(id_)
+        leaving = engine.attach(id_)
         leaving._client.submit({"do": "exec", "name": "asked", "argv": ["sh", "-c", "sleep .1; exit 7"]}, [2])
         leaving.leave()
-        joined = engine.join(id_)
+        joined = engine.attach(id_)
         assert joined.exec("asked", ["sh", "-c", "sleep .2; exit 3"], None).code == 3
         joined.leave()
     assert site.close() == []
@@ -304,11 +373,11 @@ def test_what_was_killed_together_with_all_who_would_remove_it_goes_with_the_nex
     enclaves = run_directory(os.environ)
     abandoned, quite_new = enclaves / "abandoned", enclaves / "quite-new"
     site = engine.open(enclave_id())
-    for directory in (abandoned, quite_new):
-        directory.mkdir(mode=0o700)
+    for place in (abandoned, quite_new):
+        place.mkdir(mode=0o700)
         # A socket that nobody listens on any more.
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(directory / "socket"))
+            listener.bind(str(place / "socket"))
     os.utime(abandoned, (0, 0))
     try:
         assert site.close() == []

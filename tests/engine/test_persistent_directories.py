@@ -26,7 +26,8 @@ DATA = {"/data": "data"}
 @pytest.fixture
 def plans(enclave: Enclave, engine: Engine, tools: Tools, tmp_path: Path) -> Iterator[Laboratory]:
     """Runs plans in an enclave of a real engine."""
-    journal, files = Journal(tmp_path / "journal"), ArtifactStore(tmp_path / "files")
+    journal = Journal(tmp_path / "journal")
+    files = ArtifactStore(tmp_path / "files", journal)
     yield Laboratory(EnclaveState(enclave.id, engine, enclave.site, journal, files), tools)
     journal.close()
 

@@ -6,7 +6,7 @@ import pytest
 
 from pytest_enclave.engine.protocol import Address, EnclaveId, Leak, PullPolicy, ServiceSpec
 from pytest_enclave.engine.simulated import Script, SimulatedEngine, digest_of
-from pytest_enclave.errors import EngineUnavailable, Problem
+from pytest_enclave.errors import EngineError, EngineUnavailable, Problem
 from pytest_enclave.plan.events import Event, ImageProgress, silent
 from pytest_enclave.plan.facts import Capacity
 
@@ -126,3 +126,20 @@ def test_the_root_of_the_machine_is_an_image_only_if_the_script_has_it() -> None
     scripted = SimulatedEngine(Script().image("host:/", digest="sha256:1"))
     assert scripted.resolve_images(["host:/"], PullPolicy.MISSING, silent) == {"host:/": "sha256:1"}
     assert scripted.check(spec) == ()
+
+
+def test_its_enclaves_are_shared_with_no_other_process() -> None:
+    engine = SimulatedEngine()
+    enclave = EnclaveId("one", "/home/of/one", 1)
+    assert engine.identity == "simulated"
+    with pytest.raises(EngineError, match="there is no enclave one: simulated ones are shared with no other process"):
+        engine.attach(enclave)
+    site = engine.open(enclave)
+    site.start([ServiceSpec("a", "i", site.reserve("a"))], {}, 1)
+    site.refresh()
+    site.keep(5.0)
+    site.leave()
+    assert list(site.observe()) == ["a"]
+    assert [call.method for call in site.calls][-4:] == ["refresh", "keep", "leave", "observe"]
+    assert site.asked("keep") == [{"until": 5.0}]
+    assert engine.remove(enclave) == []

@@ -15,13 +15,14 @@ CHUNK = 1 << 18
 """Bytes that are read at a time."""
 
 
-def read_archive(client: APIClient, container: str, path: str) -> Iterator[bytes]:
+def read_archive(client: APIClient, container: str, path: str, doing: str) -> Iterator[bytes]:
     """A tar stream of the file or directory, itself its only entry at the top; a symbolic link is followed.
 
-    Works on stopped containers as well. Raises NotReached where there is none, and EngineError.
+    Works on stopped containers as well. `doing` is what errors begin with. Raises NotReached where there is none, and
+    EngineError.
     """
     try:
-        with translate(f"cannot read {path} of a service"):
+        with translate(doing):
             stream, stat = client.get_archive(container, path, chunk_size=CHUNK)
             if stat.get("linkTarget"):
                 _drop(stream)
@@ -30,11 +31,11 @@ def read_archive(client: APIClient, container: str, path: str) -> Iterator[bytes
         if refused.status == 404:
             raise NotReached(f"there is no {path}") from None
         raise
-    return _translated(stream, path)
+    return _translated(stream, doing)
 
 
-def _translated(stream: Iterator[bytes], path: str) -> Iterator[bytes]:
-    with translate(f"cannot read {path} of a service"):
+def _translated(stream: Iterator[bytes], doing: str) -> Iterator[bytes]:
+    with translate(doing):
         try:
             yield from stream
         finally:

@@ -6,6 +6,7 @@ created but never started, and shared by all services that mount the same artifa
 
 from __future__ import annotations
 
+import secrets
 import tarfile
 import tempfile
 import threading
@@ -13,7 +14,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from pytest_enclave.engine.docker.translation import translate
+from pytest_enclave.engine.docker.containers import create_helper, remove_helper
+from pytest_enclave.engine.docker.translation import Refused, translate
+from pytest_enclave.errors import EngineError
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -56,10 +59,14 @@ class ArtifactMounts:
     def _volume(self, name: str, directory: Path, image: str) -> str:
         with self._lock:
             if directory not in self._volumes:
-                volume = f"{self._enclave}-files-{len(self._volumes) + 1}"
-                with translate(f'cannot bring the files artifact "{name}" to the engine'):
-                    self._client.create_volume(volume, labels=self._marks)
-                    self._fill(volume, directory, image)
+                volume = f"{self._enclave}-files-{secrets.token_hex(4)}"
+                try:
+                    with translate(f'cannot bring the files artifact "{name}" to the engine'):
+                        self._client.create_volume(volume, labels=self._marks)
+                        self._fill(volume, directory, image)
+                except Refused as refused:
+                    # That is nothing that the service is the reason of.
+                    raise EngineError(refused.message) from None
                 self._volumes[directory] = volume
             return self._volumes[directory]
 
@@ -72,14 +79,13 @@ class ArtifactMounts:
             "HostConfig": {"Mounts": [mount], "NetworkMode": "none"},
         }
         name = f"{volume}-filler"
-        container = self._client.create_container_from_config(config, name)["Id"]  # type: ignore[no-untyped-call]
+        container = create_helper(self._client, config, name)
         try:
             with tempfile.SpooledTemporaryFile(IN_MEMORY) as archive:
                 _pack(directory, archive)
                 self._client.put_archive(container, INSIDE, archive)
         finally:
-            # Volumes that the image declares are the container's own, and go with it.
-            self._client.remove_container(container, force=True, v=True)
+            remove_helper(self._client, container)
 
 
 def put_files(client: APIClient, container: str, files: Iterable[tuple[Path, str]]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_enclave.engine.docker.translation import Refused, accepted, clean, translate
+from pytest_enclave.engine.docker.translation import BROKEN_OFF, Refused, accepted, clean, translate
 from pytest_enclave.engine.protocol import DeadlineExceeded, ExecResult, NotReached
 from pytest_enclave.errors import EngineError
 
@@ -32,24 +32,26 @@ class _TimeIsUp(Exception):
     """The deadline has come while output was read."""
 
 
-def run_command(client: APIClient, container: str, command: Sequence[str], deadline: float | None) -> ExecResult:
-    """Exit code and output of a command; `deadline` is in monotonic seconds.
+def run_command(
+    client: APIClient, container: str, command: Sequence[str], deadline: float | None, where: str = "a service"
+) -> ExecResult:
+    """Exit code and output of a command; `deadline` is in monotonic seconds, `where` for errors.
 
     Raises DeadlineExceeded, after killing what it started as well as can be, NotReached and EngineError.
     """
-    doing = "cannot run a command in a service"
+    doing = f"cannot run a command in {where}"
     begun = time.monotonic()
     try:
         with translate(doing):
             run = client.exec_create(container, list(command))["Id"]
             output = _output(client, run, deadline)
-            code = _exit_code(client, run)
+            code = exit_code(client, run, doing)
     except _TimeIsUp:
         kill_command(client, container, run)
         raise DeadlineExceeded(f"the command took longer than {max(0.0, (deadline or begun) - begun):.3g} s") from None
     except Refused as refused:
         if refused.status in (404, 409):
-            raise NotReached(_short(refused.explanation)) from None
+            raise NotReached(short_refusal(refused.explanation)) from None
         if not _NOT_BEGUN.search(refused.explanation):
             raise
         return _not_begun(refused.explanation)
@@ -70,20 +72,26 @@ def _output(client: APIClient, run: str, deadline: float | None) -> bytes:
             f"{client.base_url}/v{client.api_version}/exec/{run}/start",
             json={"Detach": False, "Tty": False},
             stream=True,
-            timeout=(client.timeout, None),
+            timeout=client.timeout,
         )
     )
     try:
-        socket = _socket(response)
+        socket = socket_of(response)
+        if socket is not None:
+            # The answer has begun; the command may be silent for as long as it likes.
+            socket.settimeout(None)
         pieces = []
         while header := _read(response.raw, socket, FRAME_HEADER, deadline):
-            pieces.append(_read(response.raw, socket, int.from_bytes(header[4:], "big"), deadline))
+            length = int.from_bytes(header[4:], "big")
+            pieces.append(_read(response.raw, socket, length, deadline))
+            if len(header) < FRAME_HEADER or len(pieces[-1]) < length:
+                raise ConnectionError(BROKEN_OFF)
         return b"".join(pieces)
     finally:
         response.close()
 
 
-def _socket(response: Any) -> Any:
+def socket_of(response: Any) -> Any:
     """What the response comes through: its timeout is to be set anew as the deadline draws near."""
     stream = response.raw._fp.fp
     if stream is None:
@@ -108,12 +116,12 @@ def _read(raw: Any, socket: Any, count: int, deadline: float | None) -> bytes:
     return data
 
 
-def _exit_code(client: APIClient, run: str) -> int:
+def exit_code(client: APIClient, run: str, doing: str) -> int:
     """The command's exit code; the end of its output is known a moment earlier."""
     give_up = time.monotonic() + SETTLING
     while (code := client.exec_inspect(run)["ExitCode"]) is None:
         if time.monotonic() >= give_up:
-            raise EngineError("the engine does not tell the exit code of a command that has ended")
+            raise EngineError(f"{doing}: its output has ended, and the engine does not tell its exit code")
         time.sleep(0.005)
     return int(code)
 
@@ -125,12 +133,15 @@ def _not_begun(said: str) -> ExecResult:
     return ExecResult(NOT_FOUND if missing else NOT_EXECUTABLE, text)
 
 
-def _short(explanation: str) -> str:
+def short_refusal(explanation: str) -> str:
+    """Why no command can run in a container, in a few words, by what the engine says about it."""
     if "paused" in explanation:
         return "the service is paused"
     if "restarting" in explanation:
         return "the service is restarting"
-    return "the service is not running"
+    if "not running" in explanation or "No such" in explanation:
+        return "the service is not running"
+    return explanation
 
 
 def kill_command(client: APIClient, container: str, run: str) -> None:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from pytest_enclave.engine.docker.limits import limits_of
 from pytest_enclave.engine.docker.networks import Network
+from pytest_enclave.engine.docker.translation import translate
 from pytest_enclave.engine.protocol import ServiceSpec
+from pytest_enclave.errors import EngineError
 from pytest_enclave.plan.facts import Capacity
 from pytest_enclave.plan.service import Gpu, PortSpec
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+
+NAME_TAKEN = "is already in use by container"
+"""What engines say about the name of a container that is there."""
 
 
 def container_name(enclave: str, service: str) -> str:
@@ -20,6 +30,28 @@ def container_name(enclave: str, service: str) -> str:
 def port_key(port: PortSpec) -> str:
     """A port as the engine's API writes it: `8080/tcp`."""
     return f"{port.number}/{port.transport_protocol.lower()}"
+
+
+def create_helper(client: APIClient, config: dict[str, Any], name: str) -> str:
+    """The ID of a new container that never runs. One of that name is left from a call whose answer was lost: it goes.
+
+    Raises what the SDK raises.
+    """
+    from docker.errors import APIError
+
+    try:
+        return str(client.create_container_from_config(config, name)["Id"])  # type: ignore[no-untyped-call]
+    except APIError as error:
+        if NAME_TAKEN not in str(error.explanation):
+            raise
+    client.remove_container(name, force=True, v=True)
+    return str(client.create_container_from_config(config, name)["Id"])  # type: ignore[no-untyped-call]
+
+
+def remove_helper(client: APIClient, container: str) -> None:
+    """Remove such a container, with the volumes that its image declares. If that fails, it goes with the enclave."""
+    with suppress(EngineError), translate("cannot remove a container"):
+        client.remove_container(container, force=True, v=True)
 
 
 def container_config(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.docker.containers import port_key
 from pytest_enclave.engine.docker.events import Follower
-from pytest_enclave.engine.docker.live import Service
 from pytest_enclave.engine.docker.networks import EnclaveNetwork
 from pytest_enclave.engine.docker.reachability import LOOPBACK
+from pytest_enclave.engine.docker.service import Service
 from pytest_enclave.engine.docker.translation import translate
 from pytest_enclave.engine.protocol import Endpoint, NotReached
 from pytest_enclave.plan.service import PortSpec

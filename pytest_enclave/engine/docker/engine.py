@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,13 +18,11 @@ from pytest_enclave.engine.docker.discovery import Found, find_engine, is_told
 from pytest_enclave.engine.docker.images import Images
 from pytest_enclave.engine.docker.limits import MEGABYTE, problems_of
 from pytest_enclave.engine.docker.loading import Archives
-from pytest_enclave.engine.docker.networks import NetworkPlan
+from pytest_enclave.engine.docker.networks import NetworkPlan, find_network
+from pytest_enclave.engine.docker.notes import Notes
 from pytest_enclave.engine.docker.owners import Owner
-from pytest_enclave.engine.docker.pause import MACHINES
-from pytest_enclave.engine.docker.plots import Ground, Plot
-from pytest_enclave.engine.docker.pool import Pool
 from pytest_enclave.engine.docker.reaper import Reaper
-from pytest_enclave.engine.docker.site import DockerSite, SitePlan
+from pytest_enclave.engine.docker.site import CLOSING, DockerSite, SitePlan
 from pytest_enclave.engine.docker.subnets import POOLS
 from pytest_enclave.engine.docker.translation import translate
 from pytest_enclave.engine.http import HttpClient
@@ -36,6 +35,8 @@ from pytest_enclave.plan.images import HOST_ROOT, only_embedded
 
 if TYPE_CHECKING:
     from docker import APIClient
+
+    from pytest_enclave.engine.docker.pool import Pool
 
 REMOVAL_CALL = 15.0
 """Seconds that one call may take while an enclave is removed."""
@@ -68,6 +69,7 @@ class DockerEngine:
         self._environ = dict(os.environ if environ is None else environ)
         self._mirror = mirror
         self._stall = stall
+        self._egress = egress
         self._network = partial(NetworkPlan, pools=pools, egress=egress, publish=publish)
         self._bind_mounts = bind_mounts
         self._archives = Archives()
@@ -80,6 +82,16 @@ class DockerEngine:
         self._info: Mapping[str, object] | None = None
         self._pool: Pool | None = None
         self._reaper: Reaper | None = None
+
+    @property
+    def identity(self) -> str:
+        """The engine's endpoint, and whether enclaves have a way out. Raises EngineUnavailable."""
+        return f"docker {self._find().probe.endpoint} egress={'on' if self._egress else 'off'}"
+
+    @property
+    def is_shared(self) -> bool:
+        """Yes: they are on the engine."""
+        return True
 
     @property
     def clock(self) -> Clock:
@@ -126,6 +138,10 @@ class DockerEngine:
         # An engine that is lost is told of by whatever needs it next.
         with self._lock, suppress(EngineError):
             if self._pool is None and self._poolable():
+                # Most sessions share one enclave.
+                from pytest_enclave.engine.docker.plots import Ground, Plot
+                from pytest_enclave.engine.docker.pool import Pool
+
                 ground = Ground(self._connected(), self._removing, self._networks(), self._architecture())
                 self._pool = Pool(partial(Plot, ground))
             if self._pool is not None:
@@ -139,11 +155,24 @@ class DockerEngine:
     def open(self, enclave: EnclaveId, services: Collection[str] = ()) -> DockerSite:
         """A new, empty enclave: on a network that is ready for these services, or one made in the background."""
         self._guard()
-        pool = self._pool
-        plan = SitePlan(self._networks(), self._binds(), self.capacity(), archives=self._archives)
+        pool, plan = self._pool, self._plan()
         if pool is not None and (plot := pool.take(services)):
             plan = replace(plan, plot=plot, give_back=pool.give_back)
         return DockerSite(self._connected(), enclave, plan, self._http, self._removing)
+
+    def attach(self, enclave: EnclaveId) -> DockerSite:
+        """An enclave that another process has made, or an earlier session (`Engine.attach`). Raises EngineError."""
+        self._guard()
+        Notes(enclave.home).await_network()
+        network = find_network(self._connected(), enclave.name, self._networks())
+        return DockerSite(self._connected(), enclave, replace(self._plan(), found=network), self._http, self._removing)
+
+    def remove(self, enclave: EnclaveId) -> Sequence[Leak]:
+        """Remove all that there is of an enclave, within half a minute (`Engine.remove`)."""
+        from pytest_enclave.engine.docker.sweeping import remove_all
+
+        endpoint = self._find().probe.endpoint
+        return remove_all(self._removing(), endpoint, enclave.name, time.monotonic() + CLOSING)
 
     def close(self) -> Sequence[Leak]:
         """Let go of connections, and of all that was prepared. The engine is not used afterwards."""
@@ -197,6 +226,9 @@ class DockerEngine:
                     self._info = client.info()
             return self._info
 
+    def _plan(self) -> SitePlan:
+        return SitePlan(self._networks(), self._binds(), self.capacity(), archives=self._archives)
+
     def _networks(self) -> NetworkPlan:
         return self._network(self._find().probe.endpoint)
 
@@ -205,6 +237,8 @@ class DockerEngine:
 
     def _poolable(self) -> bool:
         """Whether pods may work: services are reached at their own addresses, and the engine sees our files."""
+        from pytest_enclave.engine.docker.pause import MACHINES
+
         return not self._networks().publish and self._binds() and self._architecture() in MACHINES
 
     def _binds(self) -> bool:

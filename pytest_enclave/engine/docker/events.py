@@ -7,11 +7,12 @@ and all states are asked for once when it is there.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_enclave.engine.docker import labels
+from pytest_enclave.engine.docker.notes import Notes
 from pytest_enclave.engine.docker.states import EVENTS, ContainerState, States, removed
 from pytest_enclave.engine.docker.translation import Refused, translate
 from pytest_enclave.engine.protocol import Exit
@@ -29,16 +30,27 @@ POLL = 0.2
 
 
 class Follower:
-    """Keeps the states of an enclave's containers, in a thread of its own."""
+    """Keeps the states of an enclave's containers, in a thread of its own, which `follow` starts."""
 
-    def __init__(self, client: APIClient, enclave: str) -> None:
-        self.states = States()
+    def __init__(self, client: APIClient, enclave: str, notes: Notes) -> None:
+        self.states = States(notes)
+        self._enclave = enclave
         self._client = client
         self._filter = {**labels.of_enclave(enclave), "type": ["container"], "event": list(EVENTS)}
         self._following = threading.Event()
+        self._followed = False
         self._closed = threading.Event()
         self._stream: Any = None
-        self._thread = threading.Thread(target=self._run, name=f"events of {enclave}", daemon=True)
+        self._thread: threading.Thread | None = None
+
+    def follow(self, started: Callable[[str, Mapping[str, str]], None], look: Callable[[], None]) -> None:
+        """Begin. `started` is told of containers that somebody else starts: the ID, and the labels among other things.
+
+        `look` looks for those that were started while nothing was followed. Both may raise EngineError.
+        """
+        self._thread = threading.Thread(
+            target=self._run, args=(started, look), name=f"events of {self._enclave}", daemon=True
+        )
         self._thread.start()
 
     def state(self, container: str) -> ContainerState | None:
@@ -67,7 +79,9 @@ class Follower:
         try:
             with translate("cannot inspect a service's container"):
                 reported = self._client.inspect_container(container)["State"]
-        except Refused:
+        except Refused as refused:
+            if refused.status != 404:
+                raise
             self.states.put(container, removed(known))
             return
         self.states.put(container, self._as_reported(container, known, reported))
@@ -81,7 +95,8 @@ class Follower:
         self._closed.set()
         self._hang_up()
         self.states.wake()
-        self._thread.join(timeout=2)
+        if self._thread is not None:
+            self._thread.join(timeout=2)
 
     def _as_reported(self, container: str, known: ContainerState, reported: dict[str, Any]) -> ContainerState:
         if reported["Paused"] or reported["Running"]:
@@ -95,25 +110,33 @@ class Follower:
             return known
         return self.states.ended(container, known, reported["ExitCode"], ran_out)
 
-    def _run(self) -> None:
+    def _run(self, started: Callable[[str, Mapping[str, str]], None], look: Callable[[], None]) -> None:
         while not self._closed.is_set():
             with suppress(EngineError):
-                self._follow()
+                self._follow(started, look)
             self._following.clear()
             self._closed.wait(RECONNECT)
 
-    def _follow(self) -> None:
+    def _follow(self, started: Callable[[str, Mapping[str, str]], None], look: Callable[[], None]) -> None:
         with translate("cannot follow the engine's events"):
-            self._stream = self._client.events(filters=self._filter, decode=True)
+            stream = self._stream = self._client.events(filters=self._filter, decode=True)
             if self._closed.is_set():
                 self._hang_up()
                 return
-            for container in self.states.known():
-                self.refresh(container)
+            if known := self.states.known():
+                # What was known from the beginning has just been looked at.
+                for container in known if self._followed else ():
+                    self.refresh(container)
+                look()
+            self._followed = True
             self._following.set()
             self.states.wake()
-            for event in self._stream:
-                self.states.apply(event)
+            if self._closed.is_set():
+                return
+            for event in stream:
+                if not self.states.apply(event) and event["Action"] == "start":
+                    with suppress(EngineError):
+                        started(event["Actor"]["ID"], event["Actor"]["Attributes"])
 
     def _hang_up(self) -> None:
         stream, self._stream = self._stream, None

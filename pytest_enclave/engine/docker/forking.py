@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,10 +12,12 @@ from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.docker.frozen import FrozenEnclave, FrozenService
 from pytest_enclave.engine.docker.gate import Gate
 from pytest_enclave.engine.docker.lifecycle import Lifecycle
-from pytest_enclave.engine.docker.live import LiveServices, Service
+from pytest_enclave.engine.docker.live import LiveServices
 from pytest_enclave.engine.docker.networks import EnclaveNetwork, Network
 from pytest_enclave.engine.docker.persistent import PersistentVolumes
 from pytest_enclave.engine.docker.readdressing import Readdressing
+from pytest_enclave.engine.docker.scratch import make_scratch
+from pytest_enclave.engine.docker.service import Service
 from pytest_enclave.engine.docker.starting import Starter
 from pytest_enclave.engine.protocol import Action, Leak
 from pytest_enclave.errors import EnclaveError, EngineError
@@ -28,10 +29,13 @@ AT_A_TIME = 4
 
 
 class ForkFiles:
-    """Copies of the artifacts' directories that a fork's services mount: the originals are its origin's."""
+    """Copies of the artifacts' directories that a fork's services mount: the originals are its origin's.
 
-    def __init__(self, enclave: str) -> None:
-        self._enclave = enclave
+    They are in a `directory`, or in a temporary one where there is none.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
         self._lock = threading.Lock()
         self._root: Path | None = None
         self._copies: dict[Path, Path] = {}
@@ -47,12 +51,18 @@ class ForkFiles:
             if self._root is not None:
                 shutil.rmtree(self._root, ignore_errors=True)
 
+    def _made(self) -> Path:
+        if self._directory is None:
+            return make_scratch()
+        root = self._directory / "files"
+        root.mkdir(parents=True, exist_ok=True)
+        return root
+
     def _copy(self, source: Path, readdressing: Readdressing) -> Path:
         if source not in self._copies:
             try:
                 if self._root is None:
-                    self._root = Path(tempfile.mkdtemp(prefix=f"pytest-enclave-{self._enclave}-"))
-                    self._root.chmod(0o755)
+                    self._root = self._made()
                 copy = self._root / str(len(self._copies))
                 readdressing.copy(source, copy)
             except OSError as error:

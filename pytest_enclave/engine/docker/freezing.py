@@ -15,9 +15,10 @@ from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.frozen import FrozenDirectory, FrozenEnclave, FrozenService
 from pytest_enclave.engine.docker.gate import Gate
+from pytest_enclave.engine.docker.inscriptions import with_environment
 from pytest_enclave.engine.docker.lifecycle import Lifecycle
-from pytest_enclave.engine.docker.live import Service
 from pytest_enclave.engine.docker.persistent import PersistentVolumes
+from pytest_enclave.engine.docker.service import Service
 from pytest_enclave.engine.docker.states import ContainerState
 from pytest_enclave.engine.docker.translation import translate
 from pytest_enclave.engine.docker.volumes import FrozenVolume, take_volumes
@@ -98,7 +99,8 @@ class Freezer:
             inspected = self.client.inspect_container(service.container)
         named = [posixpath.normpath(path) for path in (*spec.files, *spec.directories)]
         volumes: list[FrozenVolume] = []
-        for volume in take_volumes(self.client, service.container, inspected["Mounts"], named):
+        doing = f'cannot read a volume of service "{spec.name}"'
+        for volume in take_volumes(self.client, service.container, inspected["Mounts"], named, doing):
             point.keep(volume)
             volumes.append(volume)
         self.gate.check()
@@ -107,4 +109,5 @@ class Freezer:
         tag = f"{point.name.rpartition('-')[2]}-{spec.name}-{self.enclave}"[:LONGEST_TAG]
         with translate(f'cannot make an image of service "{spec.name}"'):
             self.client.commit(service.container, REPOSITORY, tag, pause=False, conf=config)
+        spec = with_environment(spec, inspected["Config"]["Env"] or [])
         return FrozenService(spec, service.artifacts, state, f"{REPOSITORY}:{tag}", volumes)

@@ -12,6 +12,12 @@ ENCLAVE = f"{PREFIX}enclave"
 SERVICE = f"{PREFIX}service"
 """The service's name. Containers of services have it."""
 
+HOME = f"{PREFIX}home"
+"""The enclave's home: while that is there, the enclave goes by this user's ledger. Everything has it; "" for none."""
+
+SPEC = f"{PREFIX}spec"
+"""What a service was started from, for other processes (`inscriptions`). Containers of services have it."""
+
 OWNER_PID = f"{PREFIX}owner-pid"
 """The process that made it: its id …"""
 
@@ -37,6 +43,11 @@ PAUSE = f"{PREFIX}pause"
 def of_enclave(enclave: str) -> Mapping[str, list[str]]:
     """The engine's filter for everything of an enclave."""
     return {"label": [f"{ENCLAVE}={enclave}"]}
+
+
+def of_service(enclave: str, service: str) -> Mapping[str, list[str]]:
+    """The engine's filter for the containers of a service."""
+    return {"label": [f"{ENCLAVE}={enclave}", f"{SERVICE}={service}"]}
 
 
 def of_freeze(freeze: str) -> Mapping[str, list[str]]:

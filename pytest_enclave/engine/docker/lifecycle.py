@@ -45,7 +45,7 @@ class Lifecycle:
         }
         if action in (Action.PAUSE, Action.RESUME) and not _lives(state):
             raise ServiceError(f'service "{name}" does not run', service=name)
-        with _refusals(name, action.value):
+        with _refusals(name, action.value), translate(f'cannot {action.value} service "{name}"'):
             deeds[action](container, state)
 
     def stop_cleanly(self, name: str, container: str) -> None:
@@ -54,15 +54,14 @@ class Lifecycle:
         Raises ServiceError, EngineError.
         """
         state = self._state(name, container)
-        with _refusals(name, "stop"):
-            with translate("cannot inspect the service's container"):
-                inspected = self.client.inspect_container(container)
+        with _refusals(name, "stop"), translate(f'cannot stop service "{name}"'):
+            inspected = self.client.inspect_container(container)
             self._stop(container, state, PATIENCE if heeds_stop(container, inspected) else 0)
 
-    def remove(self, container: str) -> None:
-        """Remove the container, its log and its unnamed volumes; none being there is no error."""
+    def remove(self, name: str, container: str) -> None:
+        """Remove a service's container, its log and its unnamed volumes; none being there is no error."""
         try:
-            with translate("cannot remove the service's container"):
+            with translate(f'cannot remove service "{name}"'):
                 self.client.remove_container(container, force=True, v=True)
         except Refused as refused:
             if refused.status != 404 and "already in progress" not in refused.explanation:
@@ -78,8 +77,8 @@ class Lifecycle:
     def _start(self, container: str, state: ContainerState) -> None:
         if _lives(state):
             return
-        with translate("start"):
-            self.client.start(container)
+        self.follower.states.expect_start(container)
+        self.client.start(container)
         self._catch_up(container, lambda now: now.starts > state.starts)
 
     def _stop(self, container: str, state: ContainerState, patience: int = GRACE) -> None:
@@ -87,34 +86,30 @@ class Lifecycle:
         if not _lives(state):
             self.follower.states.put(container, replace(state, status=Status.STOPPED))
             return
-        with translate("stop"):
-            if state.status is Status.PAUSED:
-                # What is frozen does not get the signal.
-                self.client.unpause(container)
-            self.client.stop(container, timeout=patience)
+        if state.status is Status.PAUSED:
+            # What is frozen does not get the signal.
+            self.client.unpause(container)
+        self.client.stop(container, timeout=patience)
         self._catch_up(container, lambda now: now.exit is not None)
 
     def _kill(self, container: str, state: ContainerState) -> None:
         if not _lives(state):
             return
-        with translate("kill"):
-            if state.status is Status.PAUSED:
-                self.client.unpause(container)
-            self.client.kill(container)
+        if state.status is Status.PAUSED:
+            self.client.unpause(container)
+        self.client.kill(container)
         self._catch_up(container, lambda now: now.exit is not None)
 
     def _pause(self, container: str, state: ContainerState) -> None:
         if state.status is Status.PAUSED:
             return
-        with translate("pause"):
-            self.client.pause(container)
+        self.client.pause(container)
         self._catch_up(container, lambda now: now.status is not Status.RUNNING)
 
     def _resume(self, container: str, state: ContainerState) -> None:
         if state.status is Status.RUNNING:
             return
-        with translate("resume"):
-            self.client.unpause(container)
+        self.client.unpause(container)
         self._catch_up(container, lambda now: now.status is not Status.PAUSED)
 
     def _catch_up(self, container: str, done: Callable[[ContainerState], bool]) -> None:

@@ -16,12 +16,14 @@ MARGIN = 0.001
 """Seconds. The engine counts nanoseconds, which a float is too coarse for, so it is asked for a little more."""
 
 
-def read_logs(client: APIClient, container: str, since: float | None, *, whole: bool = False) -> list[LogLine]:
+def read_logs(
+    client: APIClient, service: str, container: str, since: float | None, *, whole: bool = False
+) -> list[LogLine]:
     """The lines written since then (seconds since the epoch), oldest first. Raises EngineError.
 
     `whole`: read as one piece, as what was written to a terminal comes in pieces without meaning.
     """
-    with translate("cannot read a service's log"):
+    with translate(f'cannot read the log of service "{service}"'):
         written = client.logs(
             container,
             stdout=True,

@@ -10,11 +10,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.docker import labels
+from pytest_enclave.engine.docker.notes import Notes
 from pytest_enclave.engine.docker.reachability import Reach, is_own_address, join, published_reach
 from pytest_enclave.engine.docker.subnets import POOLS, free_subnets, routed_here
 from pytest_enclave.engine.docker.translation import Refused, translate
@@ -52,14 +53,16 @@ class NetworkPlan:
 class EnclaveNetwork:
     """The network of one enclave, made in the background by `make`, and the addresses on it.
 
-    `addresses` are those that services already have there: the first ones.
+    `addresses` are those that services already have there: the first ones. All are in the enclave's `notes`.
     """
 
-    def __init__(self, enclave: str, make: Callable[[], Network], addresses: Mapping[str, str]) -> None:
+    def __init__(self, enclave: str, make: Callable[[], Network], addresses: Mapping[str, str], notes: Notes) -> None:
         self._make = make
+        self._notes = notes
         self._made: Future[Network] = Future()
         self._lock = threading.Lock()
         self._addresses = dict(addresses)
+        self._over = notes.begin_network()
         threading.Thread(target=self._run, name=f"network of {enclave}", daemon=True).start()
 
     def ready(self) -> Network:
@@ -77,19 +80,33 @@ class EnclaveNetwork:
         subnet = self.ready().subnet
         with self._lock:
             if service not in self._addresses:
-                self._addresses[service] = host_address(subnet, len(self._addresses))
+                with self._notes.addresses() as given:
+                    taken = [*given.values(), *self._addresses.values()]
+                    number = max((_number(subnet, address) for address in taken), default=-1) + 1
+                    if service not in given:
+                        given[service] = host_address(subnet, number)
+                    self._addresses[service] = given[service]
             return self._addresses[service]
 
-    def addresses(self) -> Mapping[str, str]:
-        """All addresses that were given out so far, in that order."""
+    def learn(self, service: str, address: str) -> None:
+        """A service has that address."""
         with self._lock:
-            return dict(self._addresses)
+            self._addresses.setdefault(service, address)
+
+    def addresses(self) -> Mapping[str, str]:
+        """All addresses that were given out so far."""
+        with self._lock, self._notes.addresses() as given:
+            return {**self._addresses, **given}
 
     def _run(self) -> None:
         try:
-            self._made.set_result(self._make())
+            network = self._make()
         except BaseException as error:
+            self._over()
             self._made.set_exception(error)
+        else:
+            self._over()
+            self._made.set_result(network)
 
 
 def host_address(subnet: IPv4Network, number: int) -> str:
@@ -100,6 +117,26 @@ def host_address(subnet: IPv4Network, number: int) -> str:
     if number + 2 >= subnet.num_addresses - 2:
         raise EngineError(f"an enclave has room for {subnet.num_addresses - 4} services, and no address is left")
     return str(subnet[number + 2])
+
+
+def _number(subnet: IPv4Network, address: str) -> int:
+    """Which of the enclave's services has an address (`host_address`)."""
+    return int(IPv4Address(address)) - int(subnet[2])
+
+
+def find_network(client: APIClient, name: str, plan: NetworkPlan) -> Network:
+    """An enclave's network that somebody has made. Raises EngineError where there is none."""
+    doing = "cannot inspect the enclave's network"
+    try:
+        with translate(doing):
+            found = client.inspect_network(name)
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        found = {}
+    if (found.get("Labels") or {}).get(labels.ENCLAVE) != name or not (subnets := _subnets([found])):
+        raise EngineError(f"the enclave {name} is gone: the engine has no network of it")
+    return Network(name, subnets[0], _reach(client, name, subnets[0], plan))
 
 
 def make_network(client: APIClient, name: str, marks: Mapping[str, str], plan: NetworkPlan) -> Network:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_enclave.engine.docker import labels
+from pytest_enclave.engine.protocol import EnclaveId
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -29,7 +30,12 @@ class Owner:
     @classmethod
     def this_process(cls) -> Owner:
         """The process that asks."""
-        return cls(str(os.getpid()), _namespace(), _boot(), _began(os.getpid()))
+        return cls.of_process(os.getpid())
+
+    @classmethod
+    def of_process(cls, pid: int) -> Owner:
+        """A process of the namespace that this one is in."""
+        return cls(str(pid), _namespace(), _boot(), _began(pid))
 
     @classmethod
     def of(cls, marks: Mapping[str, str]) -> Owner:
@@ -47,9 +53,9 @@ class Owner:
         return dict(zip(_LABELS, (self.pid, self.namespace, self.boot, self.began), strict=True))
 
     @property
-    def filter(self) -> Mapping[str, list[str]]:
-        """The engine's filter for its resources."""
-        return {"label": [f"{label}={value}" for label, value in self.marks.items()]}
+    def words(self) -> list[str]:
+        """The labels of its resources as the engine's filters have them: `NAME=VALUE`."""
+        return [f"{label}={value}" for label, value in self.marks.items()]
 
     def is_gone(self) -> bool:
         """Whether it is known to have ended: of a process that cannot be seen from here nothing is known."""
@@ -102,6 +108,11 @@ def _fields(pid: int) -> list[str]:
         return []
 
 
-def ownership(enclave: str) -> dict[str, str]:
-    """The labels of everything that this process makes for an enclave."""
-    return {labels.ENCLAVE: enclave, **Owner.this_process().marks, labels.CREATED: f"{time.time():.3f}"}
+def ownership(enclave: EnclaveId) -> dict[str, str]:
+    """The labels of everything that this process makes for an enclave.
+
+    The owner of what has a home is who made it: the ledger tells for whom it lives.
+    """
+    owner = Owner.of_process(enclave.holder) if enclave.holder and not enclave.home else Owner.this_process()
+    created = f"{time.time():.3f}"
+    return {labels.ENCLAVE: enclave.name, labels.HOME: enclave.home, **owner.marks, labels.CREATED: created}

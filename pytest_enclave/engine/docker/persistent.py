@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pytest_enclave.engine.docker import labels
+from pytest_enclave.engine.docker.containers import create_helper, remove_helper
 from pytest_enclave.engine.docker.frozen import FrozenDirectory
 from pytest_enclave.engine.docker.translation import translate
 from pytest_enclave.engine.docker.volumes import put_volume, take_volumes
@@ -32,6 +34,7 @@ class PersistentVolumes:
         self._first = threading.Lock()
         self._lock = threading.Lock()
         self._images: dict[str, str] = {}
+        self._any_image = ""
 
     def mounts(self, directories: Mapping[str, str], filled: bool) -> list[dict[str, Any]]:
         """The mounts of a service, by path and key; one that is `filled` takes nothing from the image."""
@@ -45,17 +48,21 @@ class PersistentVolumes:
             return
         with self._first:
             yield
-            with self._lock:
-                self._images |= {key: image for key in directories.values() if key not in self._images}
+            self.learn(directories, image)
+
+    def learn(self, directories: Mapping[str, str], image: str) -> None:
+        """A service of that image has these."""
+        with self._lock:
+            self._images |= {key: image for key in directories.values() if key not in self._images}
+            self._any_image = image
 
     def take(self) -> Iterator[FrozenDirectory]:
         """Every directory that there is, while nobody writes to it. Raises EngineError."""
-        with self._lock:
-            images = dict(self._images)
-        for key, image in images.items():
-            with translate(f'cannot read the persistent directory "{key}"'), self._holder(key, image) as holder:
+        for key, image in self._known().items():
+            doing = f'cannot read the persistent directory "{key}"'
+            with translate(doing), self._holder(key, image) as holder:
                 mounts = [{"Type": "volume", "Destination": INSIDE}]
-                [content] = take_volumes(self._client, holder, mounts, ())
+                [content] = take_volumes(self._client, holder, mounts, (), doing)
             yield FrozenDirectory(key, image, content)
 
     def put(self, frozen: FrozenDirectory) -> None:
@@ -67,6 +74,18 @@ class PersistentVolumes:
             put_volume(self._client, holder, frozen.content)
         with self._lock:
             self._images[frozen.key] = frozen.image
+
+    def _known(self) -> Mapping[str, str]:
+        """The image for each directory, also for those that other processes have made and no service has any more."""
+        with self._lock:
+            images, any_image = dict(self._images), self._any_image
+        if any_image:
+            with translate("cannot list the enclave's persistent directories"):
+                volumes = self._client.volumes(filters=dict(labels.of_enclave(self._enclave)))["Volumes"] or []
+            start = self._name("")
+            names = [volume["Name"] for volume in volumes if volume["Name"].startswith(start)]
+            images = {**dict.fromkeys((name.removeprefix(start) for name in names), any_image), **images}
+        return images
 
     def _mount(self, path: str, key: str, filled: bool) -> dict[str, Any]:
         options = {"NoCopy": filled, "Labels": self._marks}
@@ -85,9 +104,8 @@ class PersistentVolumes:
             "HostConfig": {"Mounts": [self._mount(INSIDE, key, True)], "NetworkMode": "none"},
         }
         name = f"{self._name(key)}-holder"
-        container: str = self._client.create_container_from_config(config, name)["Id"]  # type: ignore[no-untyped-call]
+        container = create_helper(self._client, config, name)
         try:
             yield container
         finally:
-            # Volumes that the image declares are the container's own, and go with it.
-            self._client.remove_container(container, force=True, v=True)
+            remove_helper(self._client, container)

@@ -79,6 +79,8 @@ def ping(endpoint: str, tls: Tls | None = None) -> Answer:
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise NoAnswer(_reason(error)) from error
     api_version = response.headers.get("Api-Version", "")
+    if response.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise NoAnswer(f"what answers is out of order (status {response.status})")
     if response.status != http.HTTPStatus.OK or not api_version:
         raise NoAnswer(f"what answers is not a Docker engine (status {response.status})")
     product = response.headers.get("Server", "").partition(" ")[0]
@@ -114,6 +116,8 @@ def _reason(error: Exception) -> str:
         return f"no answer within {PATIENCE:g}s"
     if isinstance(error, OSError) and error.errno in REASONS:
         return REASONS[error.errno]
+    if isinstance(error, http.client.RemoteDisconnected):
+        return "it hung up without an answer"
     if isinstance(error, http.client.HTTPException):
         return "what answers does not speak HTTP"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -21,8 +21,9 @@ from pytest_enclave.engine.docker.pause import have_image
 from pytest_enclave.engine.docker.podfiles import PodFiles, sample
 from pytest_enclave.engine.docker.pods import Place, Pod, make_pod, quiet
 from pytest_enclave.engine.docker.removal import remove_enclave
+from pytest_enclave.engine.docker.scratch import make_scratch
 from pytest_enclave.engine.docker.translation import Refused, translate
-from pytest_enclave.engine.protocol import Leak, ServiceSpec
+from pytest_enclave.engine.protocol import EnclaveId, Leak, ServiceSpec
 from pytest_enclave.errors import EngineError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Plot:
         self.name = f"plot-{os.getpid()}-{secrets.token_hex(3)}"
         self._ground = ground
         self._order = sorted(self.services)
-        self._marks = ownership(self.name)
+        self._marks = ownership(EnclaveId(self.name))
         self._lock = threading.Lock()
         self._network: Network | None = None
         self._directory: Path | None = None
@@ -115,8 +116,7 @@ class Plot:
             self._network = make_network(self._ground.client, self.name, self._marks, self._ground.networks)
             if not self._network.reach.direct:
                 raise EngineError("services in pods are not reached from here")
-            self._directory = Path(tempfile.mkdtemp(prefix=f"pytest-enclave-{self.name}-"))
-            self._directory.chmod(0o755)
+            self._directory = make_scratch()
         files = self._ground.files_on(self._network, self._marks)
         self._check_alone(self._network)
         for service, pod in list(self._pods.items()):

@@ -77,7 +77,7 @@ def sample(client: APIClient, network: str, ip_address: str, marks: Mapping[str,
     try:
         with translate("cannot look at the files of a container"):
             client.start(container)
-        archive = b"".join(read_archive(client, container, "/etc"))
+        archive = b"".join(read_archive(client, container, "/etc", "cannot read the files of a pod"))
     finally:
         # What is left of it is found by its labels when the plot is removed.
         with suppress(EngineError), translate("cannot remove a container"):

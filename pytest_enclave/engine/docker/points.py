@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.docker.freezing import Freezer
 from pytest_enclave.engine.docker.frozen import FrozenEnclave
-from pytest_enclave.engine.docker.live import Service
 from pytest_enclave.engine.docker.removal import remove_images
+from pytest_enclave.engine.docker.service import Service
 from pytest_enclave.engine.docker.states import ContainerState
 from pytest_enclave.engine.protocol import Leak
 from pytest_enclave.errors import EngineError
@@ -75,6 +75,14 @@ class Points:
         with self._lock:
             held = list(self._held)
         return [leak for point in held for leak in point.release(self._enclave, deadline)]
+
+    def leave(self, deadline: float) -> None:
+        """Let go of what was frozen here; the services of a fork go on, and so do the images that they began with."""
+        with self._lock:
+            held = [point for point in self._held if point is not self._origin]
+            self._held = [point for point in self._held if point is self._origin]
+        for point in held:
+            point.release(self._enclave, deadline)
 
     def _release(self, point: FrozenEnclave) -> None:
         """Let go of one point. What of it cannot be removed now is told of when the enclave is closed."""

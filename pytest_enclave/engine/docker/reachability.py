@@ -65,8 +65,9 @@ def join(client: APIClient, network: str, address: str, mounts: Path = MOUNTS) -
     try:
         with translate("cannot join the enclave's network"):
             client.connect_container_to_network(own, network, ipv4_address=address)
-    except Refused:
-        return False
+    except Refused as refused:
+        # Another process in this container may have joined it.
+        return "already exists in network" in refused.explanation
     return True
 
 

@@ -1,7 +1,8 @@
 """What is left on the engine when this process is killed is removed by another one, which waits for nothing else.
 
 It reads from a pipe whose other end only this process has. An orderly end is announced there; where the pipe just ends,
-the process was killed, and all that carries its labels goes. No container has to run for it, nor any thread.
+the process was killed, and all goes that nobody lives for any more: an enclave that other processes share stays. No
+container has to run for it, nor any thread.
 """
 
 from __future__ import annotations
@@ -13,19 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.docker.connection import connect
 from pytest_enclave.engine.docker.discovery import find_engine
 from pytest_enclave.engine.docker.owners import Owner
-from pytest_enclave.engine.docker.removal import remove_owned
-from pytest_enclave.engine.docker.sweeping import sweep
+from pytest_enclave.engine.docker.sweeping import Place, sweep
 from pytest_enclave.errors import EngineError
-
-if TYPE_CHECKING:
-    from docker import APIClient
 
 PROGRAM = "import sys; sys.path[:] = sys.argv[3:]; from pytest_enclave.engine.docker.reaper import main; main()"
 
@@ -82,16 +77,22 @@ def main() -> None:
     host, owner = sys.argv[1], Owner(*sys.argv[2].split(" "))
     # Whatever the session does meanwhile is more urgent.
     os.nice(5)
-    threading.Thread(target=lambda: _with_engine(host, sweep), daemon=True).start()
+    threading.Thread(target=_with_engine, args=(host, sweep_once), daemon=True).start()
     if not sys.stdin.buffer.read():
-        _with_engine(host, lambda client, endpoint, _: reap(partial(remove_owned, client, endpoint, owner)))
+        _with_engine(host, lambda place: reap(lambda deadline: sweep(place, os.environ, deadline, owner)))
 
 
-def _with_engine(host: str, work: Callable[[APIClient, str, float], object]) -> None:
-    """Do that with a client, an endpoint and the deadline."""
+def _with_engine(host: str, work: Callable[[Place], object]) -> None:
+    """Do that on the engine."""
     with suppress(EngineError):
         found = find_engine(host or None, os.environ)
-        work(connect(found, os.environ), found.probe.endpoint, time.monotonic() + LONGEST)
+        endpoint = found.probe.endpoint
+        work(Place(connect(found, os.environ), endpoint, {host, endpoint}))
+
+
+def sweep_once(place: Place) -> None:
+    """Remove what others have left. Raises EngineError."""
+    sweep(place, os.environ, time.monotonic() + LONGEST)
 
 
 def reap(remove: Callable[[float], Sequence[object]]) -> None:

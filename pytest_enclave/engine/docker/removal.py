@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.discovery import DEFAULT_SOCKET
-from pytest_enclave.engine.docker.owners import Owner
 from pytest_enclave.engine.docker.translation import Refused, translate
 from pytest_enclave.engine.protocol import Leak
 from pytest_enclave.errors import EngineError
@@ -31,6 +30,11 @@ and then wrong afterwards, and the network cannot be removed until the engine re
 ROUNDS = 10
 """How often what is left is looked for again."""
 
+LOOKS = 2
+"""How often the engine is asked what there is, before that cannot be known."""
+
+NAMELESS = "<none>:<none>"
+
 PAUSE = 0.1
 """Seconds between two looks."""
 
@@ -46,8 +50,9 @@ def remove_enclave(client: APIClient, endpoint: str, enclave: str, deadline: flo
         return removal.run()
     except EngineError as error:
         # Not even a list is to be had, so the command that finds them by label has to do.
-        found = f"{docker} ps -aq --filter label={labels.ENCLAVE}={enclave}"
-        command = f"{found} | xargs -r {docker} rm -fv; {docker} network rm {enclave}"
+        mine = f"--filter label={labels.ENCLAVE}={enclave}"
+        kinds = (("ps -aq", "rm -fv"), ("volume ls -q", "volume rm -f"), ("network ls -q", "network rm"))
+        command = "; ".join(f"{docker} {find} {mine} | xargs -r {docker} {remove}" for find, remove in kinds)
         return [Leak("enclave", enclave, error.message, command)]
 
 
@@ -61,10 +66,13 @@ def remove_images(client: APIClient, endpoint: str, freeze: str, deadline: float
         return [Leak("images", freeze, error.message, command)]
 
 
-def remove_owned(client: APIClient, endpoint: str, owner: Owner, deadline: float) -> list[Leak]:
-    """Remove all that a process made, images of frozen services included. Raises EngineError."""
-    removal = _Removal(client, _command(endpoint), owner.filter, deadline)
-    return [*removal.run(), *removal.run_images()]
+def remove_labelled(client: APIClient, endpoint: str, mine: Sequence[str], deadline: float) -> list[Leak]:
+    """Remove all that has these labels (`NAME=VALUE`), and images of frozen services that no container needs.
+
+    Raises EngineError.
+    """
+    removal = _Removal(client, _command(endpoint), {"label": list(mine)}, deadline)
+    return [*removal.run(), *removal.run_images(spare_used=True)]
 
 
 def _command(endpoint: str) -> str:
@@ -88,8 +96,10 @@ class _Removal:
         leaks += [self._leak("network", "network rm", name, reason) for name, reason in networks]
         return leaks
 
-    def run_images(self) -> list[Leak]:
-        images = self._until_none(self._images, self._remove_image)
+    def run_images(self, *, spare_used: bool = False) -> list[Leak]:
+        """Remove images; with `spare_used`, only those that no container was made of."""
+        find = self._unused_images if spare_used else self._images
+        images = self._until_none(find, self._remove_image)
         return [self._leak("image", "rmi", name, reason) for name, reason in images]
 
     def _until_none(self, find: Callable[[], list[str]], remove: Callable[[str], None]) -> list[tuple[str, str]]:
@@ -104,15 +114,25 @@ class _Removal:
                 reasons[name] = error.message
 
         for round_ in range(ROUNDS):
-            left = find()
+            left = self._found(find)
             if not left or time.monotonic() >= self._deadline:
                 break
             if round_:
                 time.sleep(PAUSE)
             _in_parallel(attempt, left)
         else:
-            left = find()
+            left = self._found(find)
         return [(name, reasons.get(name, "there was no time left")) for name in left]
+
+    def _found(self, find: Callable[[], list[str]]) -> list[str]:
+        """What is found; one call that fails is no reason to leave things behind. Raises EngineError."""
+        for _ in range(LOOKS - 1):
+            with suppress(EngineError):
+                return find()
+            if time.monotonic() >= self._deadline:
+                break
+            time.sleep(PAUSE)
+        return find()
 
     def _containers(self) -> list[str]:
         with translate("cannot list the enclave's containers"):
@@ -135,7 +155,15 @@ class _Removal:
     def _images(self) -> list[str]:
         with translate("cannot list the images of a freeze"):
             found = self._client.images(all=True, filters=self._mine)
-        return [image["RepoTags"][0] if image["RepoTags"] else image["Id"] for image in found]
+        return [_name_of(image) for image in found]
+
+    def _unused_images(self) -> list[str]:
+        if not (found := self._images()):
+            return []
+        with translate("cannot list containers that were made of frozen services"):
+            made = self._client.containers(all=True, filters={"label": [labels.FROZEN]})
+        used = {each["Image"] for each in made} | {each["ImageID"] for each in made}
+        return [image for image in found if image not in used]
 
     def _remove_image(self, name: str) -> None:
         # Without `noprune` the image below goes as well, if it has no name.
@@ -144,7 +172,10 @@ class _Removal:
 
     def _networks(self) -> list[str]:
         with translate("cannot list the enclave's networks"):
-            return [network["Name"] for network in self._client.networks(filters=self._mine)]
+            found = self._client.networks(filters=self._mine)
+        names = [network["Name"] for network in found]
+        # Engines make a second one of the same name where two calls meet; only their IDs tell them apart.
+        return [network["Id"] if names.count(network["Name"]) > 1 else network["Name"] for network in found]
 
     def _remove_network(self, network: str) -> None:
         try:
@@ -172,6 +203,12 @@ class _Removal:
 
     def _leak(self, kind: str, command: str, name: str, reason: str) -> Leak:
         return Leak(kind, name, reason, f"{self._docker} {command} {name}")
+
+
+def _name_of(image: Mapping[str, Any]) -> str:
+    """An image's name, or its ID where it has none: engines before 25 then tell of one that nobody can use."""
+    names = [name for name in image["RepoTags"] or () if name != NAMELESS]
+    return names[0] if names else str(image["Id"])
 
 
 def _in_parallel(work: Callable[[str], None], names: Sequence[str]) -> None:

@@ -22,15 +22,18 @@ from pytest_enclave.engine.docker.gate import Gate
 from pytest_enclave.engine.docker.images import Images
 from pytest_enclave.engine.docker.lifecycle import Lifecycle
 from pytest_enclave.engine.docker.listening import accepts_connections, listens_behind_proxy
-from pytest_enclave.engine.docker.live import LiveServices, Service
+from pytest_enclave.engine.docker.live import LiveServices
 from pytest_enclave.engine.docker.loading import Archives
 from pytest_enclave.engine.docker.logs import read_logs
 from pytest_enclave.engine.docker.networks import EnclaveNetwork, Network, NetworkPlan, make_network
+from pytest_enclave.engine.docker.notes import Notes
 from pytest_enclave.engine.docker.owners import ownership
 from pytest_enclave.engine.docker.persistent import PersistentVolumes
 from pytest_enclave.engine.docker.plots import Plot
 from pytest_enclave.engine.docker.points import Points
 from pytest_enclave.engine.docker.removal import remove_enclave
+from pytest_enclave.engine.docker.roster import Roster
+from pytest_enclave.engine.docker.service import Service
 from pytest_enclave.engine.docker.starting import Starter
 from pytest_enclave.engine.docker.states import fact
 from pytest_enclave.engine.http import HttpClient
@@ -49,12 +52,14 @@ from pytest_enclave.engine.protocol import (
     NotReached,
     ServiceSpec,
 )
-from pytest_enclave.errors import EnclaveError, ImageUnavailable
+from pytest_enclave.errors import EnclaveError, EngineError, ImageUnavailable
 from pytest_enclave.plan.facts import Capacity, ServiceFact
 from pytest_enclave.plan.service import PortSpec
 
 if TYPE_CHECKING:
     from docker import APIClient
+
+    from pytest_enclave.engine.docker.terminal import DockerTerminal
 
 CLOSING = 30.0
 """Seconds that closing an enclave may take."""
@@ -65,7 +70,7 @@ class SitePlan:
     """How an enclave is made: its network, and whether artifacts may be bind-mounted.
 
     On a plot, if there is one; what has it back when nothing of the enclave is left on it. `archives` are those
-    that packages name as images. A fork is made of its `origin`.
+    that packages name as images. A fork is made of its `origin`. One that is there already has its network `found`.
     """
 
     network: NetworkPlan
@@ -75,6 +80,7 @@ class SitePlan:
     give_back: Callable[[Plot], None] = lambda _: None
     archives: Archives = field(default_factory=Archives)
     origin: FrozenEnclave | None = None
+    found: Network | None = None
 
     def fork(self, origin: FrozenEnclave) -> SitePlan:
         """How a fork is made: the same way, on a network of its own."""
@@ -92,7 +98,8 @@ class DockerSite:
         http: HttpClient,
         remover: Callable[[], APIClient],
     ) -> None:
-        marks = ownership(enclave.name)
+        marks = ownership(enclave)
+        notes = Notes(enclave.home)
         self._client = client
         self._enclave = enclave.name
         self._plan = plan
@@ -100,9 +107,9 @@ class DockerSite:
         self._http = http
         self._remover = remover
         self._gate = Gate(f"enclave {enclave.name}")
-        self._follower = Follower(client, enclave.name)
+        self._follower = Follower(client, enclave.name, notes)
         self._plot = plan.plot
-        self._network = _network(client, enclave.name, marks, plan)
+        self._network = _network(client, enclave.name, marks, plan, notes)
         self._mounts = ArtifactMounts(client, enclave.name, marks, plan.binds)
         self._persistent = PersistentVolumes(client, enclave.name, marks)
         self._starter = Starter(
@@ -118,12 +125,15 @@ class DockerSite:
         )
         self._lifecycle = Lifecycle(client, self._follower)
         self._images = Images(client, archives=plan.archives)
-        self._live = LiveServices(self._follower)
+        self._live = LiveServices(self._follower, Roster(client, enclave.name, notes), self._met)
         self._endpoints = Endpoints(client, self._network, self._follower)
-        self._files = ForkFiles(enclave.name)
+        self._files = ForkFiles(notes.directory)
         freezer = Freezer(client, enclave.name, marks, self._gate, self._lifecycle, self._persistent)
         self._points = Points(enclave.name, self._endpoint, remover, freezer, plan.origin)
         self._lock = threading.Lock()
+        if plan.found is not None:
+            self._live.look()
+        self._follower.follow(self._live.started, self._live.look)
 
     def observe(self) -> Mapping[str, ServiceFact]:
         """Every live service by name; no call to the engine while its events are followed."""
@@ -156,7 +166,9 @@ class DockerSite:
         """
         with self._gate.passing():
             if action is Action.REMOVE:
-                self._remove(name)
+                service = self._live.take(name)
+                if service is not None:
+                    self._remove(service)
                 if self._plot is not None:
                     # Its name is not to be found any more.
                     self._plot.discard(name)
@@ -166,7 +178,15 @@ class DockerSite:
     def exec(self, name: str, command: Sequence[str], deadline: float | None) -> ExecResult:
         """Run a command in a service (`Site.exec`)."""
         container = self._live.running(name)
-        return run_command(self._client, container, command, deadline)
+        return run_command(self._client, container, command, deadline, f'service "{name}"')
+
+    def terminal(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> DockerTerminal:
+        """Run a command in a service, on a terminal (`Site.terminal`)."""
+        # Tests have no use for it.
+        from pytest_enclave.engine.docker.terminal import DockerTerminal
+
+        container = self._live.running(name)
+        return DockerTerminal(self._client, container, command, environment, f'service "{name}"')
 
     def request(self, name: str, port: PortSpec, request: HttpRequest, deadline: float | None) -> HttpResponse:
         """Ask a service over HTTP. Raises DeadlineExceeded or NotReached."""
@@ -195,14 +215,14 @@ class DockerSite:
 
     def read(self, name: str, path: str) -> Iterator[bytes]:
         """A tar stream of a file or directory inside the service. Raises NotReached where there is none."""
-        return read_archive(self._client, self._live.container(name), path)
+        return read_archive(self._client, self._live.container(name), path, f'cannot read {path} of service "{name}"')
 
     def logs(self, name: str, since: float | None = None) -> Sequence[LogLine]:
         """What the service has written since then (seconds since the epoch), oldest first; nothing if it is gone."""
         service, state = self._live.find(name), self._live.state(name)
         if service is None or state is None or state.gone:
             return []
-        return read_logs(self._client, service.container, since, whole=service.spec.terminal)
+        return read_logs(self._client, name, service.container, since, whole=service.spec.terminal)
 
     def exit_of(self, name: str) -> Exit | None:
         """How the service's process ended, or None while it lives; no call while events are followed."""
@@ -242,16 +262,30 @@ class DockerSite:
             raise
         return site
 
+    def refresh(self) -> None:
+        """Know the services that other processes have started, replaced or removed. Raises EngineError."""
+        self._gate.check()
+        self._live.refresh()
+
+    def keep(self, until: float) -> None:
+        """Nothing is to be done: the ledger tells how long the enclave stays. Raises EngineError if it cannot."""
+        if self._plot is not None:
+            raise EngineError(
+                f"the enclave {self._enclave} cannot stay: its services are in pods, which go with the session"
+            )
+
+    def leave(self) -> None:
+        """Let go of the enclave in this process (`Site.leave`). From then on it cannot be frozen or forked here."""
+        self._let_go()
+        self._points.leave(time.monotonic() + CLOSING)
+
     def close(self) -> Sequence[Leak]:
         """Remove everything this enclave has on the engine, within half a minute; what could not be removed.
 
         May be called again, at any time, from any thread, also while services are being started.
         """
         deadline = time.monotonic() + CLOSING
-        self._gate.shut()
-        at_rest = self._gate.empty(CLOSING / 2)
-        self._network.settled(CLOSING / 4)
-        self._follower.close()
+        at_rest = self._let_go()
         leaks = remove_enclave(self._remover(), self._endpoint, self._enclave, deadline)
         if not leaks:
             self._live.clear()
@@ -274,19 +308,37 @@ class DockerSite:
         image = self._images.digest(spec.image)
         if name is None or image is None:
             raise ImageUnavailable(f'image "{spec.image}" is not on the engine')
-        self._remove(spec.name)
+        if (before := self._live.pop(spec.name)) is not None:
+            self._remove(before)
         container = self._starter.start(replace(spec, image=name), image, network, artifacts)
         self._live.put(Service(spec, container, {artifact: artifacts[artifact] for artifact in spec.files.values()}))
 
-    def _remove(self, name: str) -> None:
-        service = self._live.pop(name)
-        if service is not None:
-            self._lifecycle.remove(service.container)
+    def _remove(self, service: Service) -> None:
+        """Remove what was taken out. Raises EngineError: then it is still there, for whoever tries again."""
+        try:
+            self._lifecycle.remove(service.spec.name, service.container)
+        except EngineError:
+            self._live.put(service)
+            raise
+
+    def _met(self, service: Service) -> None:
+        """Another process has started a service."""
+        self._network.learn(service.spec.name, service.spec.address.ip_address)
+        self._persistent.learn(service.spec.directories, service.spec.image)
+
+    def _let_go(self) -> bool:
+        """End what goes on in this process; whether nothing does any more."""
+        self._gate.shut()
+        at_rest = self._gate.empty(CLOSING / 2)
+        self._network.settled(CLOSING / 4)
+        self._follower.close()
+        return at_rest
 
 
-def _network(client: APIClient, enclave: str, marks: Mapping[str, str], plan: SitePlan) -> EnclaveNetwork:
-    """The enclave's network: the plot's if it is on one, else a new one."""
-    if plan.plot is not None:
-        plot = plan.plot
-        return EnclaveNetwork(enclave, lambda: plot.network, plot.addresses)
-    return EnclaveNetwork(enclave, lambda: make_network(client, enclave, marks, plan.network), {})
+def _network(client: APIClient, enclave: str, marks: Mapping[str, str], plan: SitePlan, notes: Notes) -> EnclaveNetwork:
+    """The enclave's network: one that is there, the plot's if it is on one, else a new one."""
+    if (found := plan.found) is not None:
+        return EnclaveNetwork(enclave, lambda: found, {}, notes)
+    if (plot := plan.plot) is not None:
+        return EnclaveNetwork(enclave, lambda: plot.network, plot.addresses, notes)
+    return EnclaveNetwork(enclave, lambda: make_network(client, enclave, marks, plan.network), {}, notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from pytest_enclave.engine.docker.containers import container_config, container_
 from pytest_enclave.engine.docker.events import Follower
 from pytest_enclave.engine.docker.frozen import FrozenService
 from pytest_enclave.engine.docker.gate import Gate
+from pytest_enclave.engine.docker.inscriptions import inscribe
 from pytest_enclave.engine.docker.networks import Network
 from pytest_enclave.engine.docker.persistent import PersistentVolumes
 from pytest_enclave.engine.docker.plots import Plot
@@ -36,6 +38,12 @@ INVISIBLE = ("bind source path does not exist", "mounts denied", "path is not sh
 
 PORT_TAKEN = ("port is already allocated", "address already in use", "ports are not available")
 """What engines say about a port that cannot be published."""
+
+NAME_TAKEN = "is already in use by container"
+"""What engines say about the name of a container that is there."""
+
+GOING = 5.0
+"""Seconds that a container which is just being removed by somebody else may take to go."""
 
 POD_LOST = ("cannot join network of a non running container", "No such container")
 """What engines say where somebody has ended a pod."""
@@ -75,10 +83,13 @@ class Starter:
                 self.mounts.use_volumes()
             elif self.plot is not None and any(words in refused.explanation for words in POD_LOST):
                 self.plot.discard(spec.name)
+            elif NAME_TAKEN in refused.explanation:
+                self._clear_name(spec, refused)
             elif _chosen(spec) or not any(words in refused.explanation for words in PORT_TAKEN):
                 raise failure(spec, refused) from None
         # Either artifacts are now brought to the engine in volumes, or the service does without its pod, or the
-        # engine chose a port for us that somebody else took at the same moment; it chooses another one.
+        # engine chose a port for us that somebody else took at the same moment; it chooses another one. Or another
+        # process had begun to make the service, and was killed.
         try:
             return self._start(spec, image, network, artifacts, frozen)
         except Refused as refused:
@@ -96,12 +107,18 @@ class Starter:
         mounts = self.mounts.mounts(spec.files, artifacts, spec.image)
         mounts += self.persistent.mounts(spec.directories, filled=frozen is not None)
         mounts += [volume_mount(volume.path) for volume in volumes]
-        marks = {**self.marks, labels.SERVICE: spec.name}
+        resting = None
+        if frozen and not frozen.lived:
+            resting = replace(frozen.state, ip_address=spec.address.ip_address, starts=0)
+        marks = {**self.marks, labels.SERVICE: spec.name, **inscribe(spec, image, artifacts, resting)}
         pod = self.plot.pod_for(spec) if self.plot is not None else None
         config = container_config(spec, network, mounts, marks, self.capacity, pod)
         name = container_name(self.enclave, spec.name)
         self.gate.check()
-        with translate("cannot create its container"), self.persistent.using(spec.directories, spec.image):
+        with (
+            translate(f'cannot create the container of service "{spec.name}"'),
+            self.persistent.using(spec.directories, spec.image),
+        ):
             container: str = self.client.create_container_from_config(config, name)["Id"]  # type: ignore[no-untyped-call]
         # Known before it starts: its end may be told before the call that starts it returns.
         self.follower.states.put(container, ContainerState(image, spec.address.ip_address))
@@ -111,11 +128,10 @@ class Starter:
             if spec.moved and frozen is None:
                 put_files(self.client, container, moved_files(spec, artifacts))
             self.gate.check()
-            if frozen and not frozen.lived:
-                as_it_was = replace(frozen.state, ip_address=spec.address.ip_address, starts=0)
-                self.follower.states.put(container, as_it_was)
+            if resting is not None:
+                self.follower.states.put(container, resting)
                 return container
-            with translate("cannot start its container"):
+            with translate(f'cannot start service "{spec.name}"'):
                 self.client.start(container)
         except EnclaveError:
             self._discard(container)
@@ -128,6 +144,24 @@ class Starter:
         state = self.follower.wait(container, lambda it: it is None or it.starts > starts, CATCH_UP)
         if state is not None and state.starts <= starts:
             self.follower.refresh(container)
+
+    def _clear_name(self, spec: ServiceSpec, refused: Refused) -> None:
+        """Remove the container that has the service's name. Raises what was refused if it is not the service's."""
+        name = container_name(self.enclave, spec.name)
+        deadline = time.monotonic() + GOING
+        while True:
+            try:
+                with translate("cannot remove the container"):
+                    marks = self.client.inspect_container(name)["Config"]["Labels"] or {}
+                    if (marks.get(labels.ENCLAVE), marks.get(labels.SERVICE)) != (self.enclave, spec.name):
+                        raise failure(spec, refused)
+                    self.client.remove_container(name, force=True, v=True)
+            except Refused as gone:
+                if gone.status == 404:
+                    return
+                if "already in progress" not in gone.explanation or time.monotonic() > deadline:
+                    raise failure(spec, gone) from None
+                time.sleep(0.05)
 
     def _discard(self, container: str) -> None:
         """Remove what did not start. It has written nothing: no process ever ran in it."""

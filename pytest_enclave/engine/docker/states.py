@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pytest_enclave.engine.docker.notes import Notes
 from pytest_enclave.engine.protocol import Exit
 from pytest_enclave.plan.facts import ServiceFact, Status
 
@@ -40,12 +41,16 @@ class ContainerState:
 
 
 class States:
-    """The states of containers by their ID. Containers never made known by `put` are ignored."""
+    """The states of containers by their ID. Containers never made known by `put` are ignored.
 
-    def __init__(self) -> None:
+    `notes` tell which of them are meant to be stopped.
+    """
+
+    def __init__(self, notes: Notes) -> None:
         self._changed = threading.Condition()
         self._states: dict[str, ContainerState] = {}
-        self._stopping: set[str] = set()
+        self._forgotten: set[str] = set()
+        self._notes = notes
 
     def put(self, container: str, state: ContainerState) -> None:
         """Make a container known, or say what is true of it now."""
@@ -57,7 +62,17 @@ class States:
         """The container was removed, as it should be."""
         with self._changed:
             self._states.pop(container, None)
+            self._forgotten.add(container)
             self._changed.notify_all()
+
+    def add(self, container: str, state: ContainerState) -> bool:
+        """Make a container known that somebody else has made; not one that is or was known here: whether it is new."""
+        with self._changed:
+            if container in self._states or container in self._forgotten:
+                return False
+            self._states[container] = state
+            self._changed.notify_all()
+            return True
 
     def get(self, container: str) -> ContainerState | None:
         """The container's state, None if it is not known."""
@@ -70,18 +85,22 @@ class States:
 
     def expect_stop(self, container: str) -> None:
         """Its next end is wanted: it will be stopped then, rather than exited."""
-        with self._changed:
-            self._stopping.add(container)
+        self._notes.expect_stop(container)
 
-    def apply(self, event: Mapping[str, Any]) -> None:
-        """An event, as the engine has it."""
+    def expect_start(self, container: str) -> None:
+        """It is about to be started again: its next end is not wanted."""
+        self._notes.expect_start(container)
+
+    def apply(self, event: Mapping[str, Any]) -> bool:
+        """An event, as the engine has it; whether its container is or was known."""
         container = event["Actor"]["ID"]
         with self._changed:
             state = self._states.get(container)
             if state is None:
-                return
+                return container in self._forgotten
             self._states[container] = self._after(container, state, event)
             self._changed.notify_all()
+            return True
 
     def wait(
         self, container: str, until: Callable[[ContainerState | None], bool], timeout: float
@@ -102,13 +121,13 @@ class States:
 
     def ended(self, container: str, state: ContainerState, code: int, memory_ran_out: bool) -> ContainerState:
         """The state after its process ended."""
-        status = Status.STOPPED if container in self._stopping else Status.EXITED
+        status = Status.STOPPED if self._notes.is_stopping(container) else Status.EXITED
         return replace(state, status=status, exit=Exit(code, memory_ran_out), memory_ran_out=memory_ran_out)
 
     def _after(self, container: str, state: ContainerState, event: Mapping[str, Any]) -> ContainerState:
         action = event["Action"]
         if action == "start":
-            self._stopping.discard(container)
+            self._notes.started(container)
             started = replace(state, status=Status.RUNNING, exit=None, memory_ran_out=False)
             return replace(started, starts=state.starts + 1)
         if action == "die":

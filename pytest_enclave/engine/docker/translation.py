@@ -5,6 +5,8 @@ Inside this folder the two classes here are told apart by what can be done about
 
 from __future__ import annotations
 
+import http.client
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,9 @@ from pytest_enclave.errors import EngineError
 
 if TYPE_CHECKING:
     from requests import Response
+
+BROKEN_OFF = "its answer broke off"
+HUNG_UP = "it hung up without an answer"
 
 _LONG_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _RUNTIME_NOISE = re.compile(
@@ -55,6 +60,8 @@ def translate(doing: str) -> Iterator[None]:
         raise Unanswered(f"{doing}: {clean(str(error))}") from None
     except requests.HTTPError as error:
         raise Refused(doing, error.response.status_code, clean(_message(error.response))) from None
+    except (json.JSONDecodeError, docker.errors.StreamParseError):
+        raise Unanswered(f"{doing}: the connection to the Docker engine is lost ({BROKEN_OFF})") from None
     except (requests.Timeout, urllib3.exceptions.TimeoutError):
         raise Unanswered(f"{doing}: the Docker engine does not answer") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -93,4 +100,8 @@ def _last(error: BaseException) -> str:
         inner = error.__cause__ or getattr(error, "reason", None)
     if isinstance(inner, BaseException):
         return _last(inner)
+    if isinstance(error, http.client.IncompleteRead):
+        return BROKEN_OFF
+    if isinstance(error, http.client.RemoteDisconnected):
+        return HUNG_UP
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

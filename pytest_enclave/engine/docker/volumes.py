@@ -37,18 +37,18 @@ def volume_mount(path: str) -> dict[str, Any]:
 
 
 def take_volumes(
-    client: APIClient, container: str, mounts: Sequence[Mapping[str, Any]], named: Sequence[str]
+    client: APIClient, container: str, mounts: Sequence[Mapping[str, Any]], named: Sequence[str], doing: str
 ) -> Iterator[FrozenVolume]:
     """The content of a stopped container's volumes, except of those at `named` paths, which are not its own.
 
-    `mounts` are the container's, as the engine tells them. Raises EngineError.
+    `mounts` are the container's, as the engine tells them; `doing` is what errors begin with. Raises EngineError.
     """
     paths = [str(mount["Destination"]) for mount in mounts]
     own = [str(mount["Destination"]) for mount in mounts if mount["Type"] == "volume"]
     for path in own:
         if path not in named:
             inside = [other for other in paths if other.startswith(f"{path}/")]
-            yield FrozenVolume(path, _taken(client, container, path, inside))
+            yield FrozenVolume(path, _taken(client, container, path, inside, doing))
 
 
 def put_volume(client: APIClient, container: str, volume: FrozenVolume) -> None:
@@ -57,12 +57,12 @@ def put_volume(client: APIClient, container: str, volume: FrozenVolume) -> None:
         client.put_archive(container, posixpath.dirname(volume.path), _pieces(volume.content))
 
 
-def _taken(client: APIClient, container: str, path: str, mounted_inside: Sequence[str]) -> IO[bytes]:
+def _taken(client: APIClient, container: str, path: str, mounted_inside: Sequence[str], doing: str) -> IO[bytes]:
     with ExitStack() as on_failure:
         content: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         on_failure.callback(_drop, content)
         try:
-            for piece in read_archive(client, container, path):
+            for piece in read_archive(client, container, path, doing):
                 content.write(piece)
             content.flush()
             if mounted_inside:

@@ -17,6 +17,9 @@ from pytest_enclave.errors import EngineError
 
 Reply = tuple[dict[str, Any], list[int]]
 
+ANSWER = 120.0
+"""Seconds after which nobody answers any more: what takes longest is copying large files."""
+
 
 class Client:
     """One lease on an enclave. Safe to use from several threads; a thread of its own listens."""
@@ -60,11 +63,29 @@ class Client:
         return number, future
 
     def ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
-        """Send a request and wait for its answer. Raises EngineError if the enclave ends."""
-        reply, passed = self.submit(request, descriptors)[1].result()
+        """Send a request and wait for its answer. Raises EngineError if the enclave ends, or does not answer."""
+        answer, passed = self.reply(request, descriptors)
         for descriptor in passed:
             os.close(descriptor)
-        return reply
+        return answer
+
+    def reply(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> Reply:
+        """The same, with the descriptors that come with the answer."""
+        return self.awaited(self.submit(request, descriptors)[1])
+
+    def awaited(self, answer: Future[Reply]) -> Reply:
+        """An answer to come. Raises EngineError if the enclave ends, or does not answer."""
+        try:
+            return answer.result(ANSWER)
+        except FutureTimeout:
+            raise EngineError(
+                f"enclave {self._enclave} does not answer: its processes hang, or are stopped, since {ANSWER:g} s"
+            ) from None
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether the enclave has been there."""
+        return self._ready.done() and self._ready.exception() is None
 
     @property
     def ended(self) -> bool:
@@ -83,6 +104,10 @@ class Client:
                 if self._ended is not None:
                     raise self._gone()
                 self._changed.wait(left)
+
+    def settle(self) -> None:
+        """Hear all that init has told by now. Raises EngineError if the enclave has ended."""
+        self.ask({"do": "observe"})
 
     def close(self) -> None:
         """Give up the lease."""

@@ -195,7 +195,7 @@ class DockerfileBuild:
             spec = ServiceSpec(name, image, address, entrypoint=tuple(argv), env_vars=configuration.arguments)
             failed = site.start([spec], {}, 1)[name]
             if failed is not None:
-                raise ImageFault(str(failed))
+                raise failed
             self._until_ended(site, name)
             ended = site.exit_of(name)
             self._log.say(line.text for line in site.logs(name))
@@ -320,7 +320,7 @@ class DockerfileBuild:
         except ImageFault:
             raise
         except EnclaveError as error:
-            raise ImageFault(error.message) from None
+            raise ImageFault(error.message.replace(f'service "{service}"', "this step")) from None
         finally:
             site.act(service, Action.REMOVE)
 

@@ -8,26 +8,24 @@ import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pytest_enclave import cache
 from pytest_enclave.engine.clock import RealClock
-from pytest_enclave.engine.embedded.launching import Enclosure, Launcher
-from pytest_enclave.engine.embedded.limits import problems_of
-from pytest_enclave.engine.embedded.probe import examine, unavailable
-from pytest_enclave.engine.embedded.roots import start_spec
+from pytest_enclave.engine.embedded.launching import Enclosure, Launcher, remove_enclave
+from pytest_enclave.engine.embedded.probe import examine, examine_again, unavailable
 from pytest_enclave.engine.embedded.site import EmbeddedSite, Frozen
 from pytest_enclave.engine.embedded.ways_out import WaysOut
 from pytest_enclave.engine.http import HttpClient
 from pytest_enclave.engine.protocol import NO_LOGINS, Clock, EnclaveId, Leak, Probe, PullPolicy, ServiceSpec
 from pytest_enclave.errors import EngineError, Problem
-from pytest_enclave.images.resolve import ImageSources
-from pytest_enclave.images.store import ImageStore, default_root
-from pytest_enclave.linux.cgroups import Cgroups
-from pytest_enclave.linux.identity import own_map
 from pytest_enclave.plan.events import Emit, Warned
 from pytest_enclave.plan.facts import Capacity
 from pytest_enclave.plan.image_sources import Build, Login
 from pytest_enclave.plan.images import HOST_ROOT
+
+if TYPE_CHECKING:
+    from pytest_enclave.images.resolve import ImageSources
 
 MEGABYTE = 1 << 20
 
@@ -57,7 +55,7 @@ class EmbeddedEngine:
         self._egress = egress
         self._docker_endpoint = docker_endpoint
         self._storage = storage
-        self._store_root = store or default_root(self._environ)
+        self._store_root = store or cache.directory(self._environ, "images")
         self._clock = RealClock()
         self._http = HttpClient()
         self._launcher = Launcher()
@@ -66,6 +64,17 @@ class EmbeddedEngine:
         self._images: ImageSources | None = None
         self._asked: set[str] = set()
         self._groups: bool | None = None
+
+    @property
+    def identity(self) -> str:
+        """Enclaves are found by their homes, on whichever; settings tell how they are made."""
+        egress = "on" if self._egress else "off"
+        return f"embedded egress={egress} storage={self._storage or 'any'} mirror={self._mirror}"
+
+    @property
+    def is_shared(self) -> bool:
+        """Yes: they are processes of their own."""
+        return True
 
     @property
     def clock(self) -> Clock:
@@ -82,14 +91,14 @@ class EmbeddedEngine:
     def local_images(self, references: Iterable[str]) -> Mapping[str, str | None]:
         """The digest of each image that is there, None for others. A local Docker is asked once for each."""
         wanted = list(references)
+        found: dict[str, str | None] = {reference: HOST_ROOT for reference in wanted if reference == HOST_ROOT}
+        if len(found) == len(set(wanted)):
+            return found
         sources = self._sources()
-        found: dict[str, str | None] = {}
         for reference in wanted:
             image = sources.store.find(reference) if reference in self._asked else None
             if image is not None:
                 found[reference] = image.digest
-            elif reference == HOST_ROOT:
-                found[reference] = HOST_ROOT
         found.update(sources.local(reference for reference in wanted if reference not in found))
         self._asked.update(reference for reference in wanted if found[reference])
         return found
@@ -106,7 +115,8 @@ class EmbeddedEngine:
         What is known by then of enclaves without a way out is told as well: here users listen.
         """
         wanted = list(references)
-        found = self._sources().resolve((each for each in wanted if each != HOST_ROOT), policy, emit, logins)
+        fetched = [each for each in wanted if each != HOST_ROOT]
+        found = self._sources().resolve(fetched, policy, emit, logins) if fetched else {}
         for problem in self._ways_out.missing():
             emit(Warned(problem))
         return {reference: found.get(reference, HOST_ROOT) for reference in wanted}
@@ -125,6 +135,10 @@ class EmbeddedEngine:
 
     def check(self, spec: ServiceSpec) -> Sequence[Problem]:
         """What of this service the engine cannot do: warnings and errors, with a remedy."""
+        # Only what is going to be started is checked.
+        from pytest_enclave.engine.embedded.limits import problems_of
+        from pytest_enclave.linux.cgroups import Cgroups
+
         if self._groups is None:
             self._groups = Cgroups.find() is not None
         return problems_of(spec, self.capacity(), groups=self._groups)
@@ -137,13 +151,23 @@ class EmbeddedEngine:
         """A new, empty enclave."""
         return self._open(enclave)
 
-    def join(self, enclave: EnclaveId) -> EmbeddedSite:
-        """An enclave that another process of this user has made: it ends with the last that holds it.
+    def attach(self, enclave: EnclaveId) -> EmbeddedSite:
+        """An enclave that another process of this user has made: it lives for this holder, and is kept no more.
 
         Raises EngineError if it is gone.
         """
-        enclosure = Enclosure.join(enclave.name, str(run_directory(self._environ) / enclave.name))
+        enclosure = Enclosure.join(enclave.name, self._directory(enclave), enclave.home, [self._files(enclave.name)])
+        try:
+            enclosure.hold(enclave.holder)
+        except BaseException:
+            enclosure.leave()
+            raise
         return EmbeddedSite(enclosure, self._http, self._prepare, self._fork)
+
+    def remove(self, enclave: EnclaveId) -> Sequence[Leak]:
+        """End an enclave, whoever made it and uses it, or remove what is left of it; what could not be removed."""
+        files = [self._files(enclave.name)]
+        return remove_enclave(enclave.name, self._directory(enclave), enclave.home, files)
 
     def close(self) -> Sequence[Leak]:
         """Let go of the launcher and of connections. The engine is not used afterwards."""
@@ -156,17 +180,18 @@ class EmbeddedEngine:
         unique = f"{enclave.name}-{secrets.token_hex(4)}"
         plan = {
             "name": enclave.name,
-            "directory": str(run_directory(self._environ) / enclave.name),
+            "directory": self._directory(enclave),
+            "home": enclave.home,
             "storage": self._storage,
             "egress": {"servers": None} if self._egress else None,
             "inherited": origin.directories if origin else {},
-            "files": [*(origin.files if origin else ()), str(self._store_root.parent / "files" / unique)],
+            "files": [*(origin.files if origin else ()), self._files(unique)],
         }
         try:
-            enclosure = self._launcher.open(plan, origin.namespaces if origin else ())
+            enclosure = self._launcher.open(plan, enclave.holder, origin.namespaces if origin else ())
         except EngineError:
-            # Raises what explains it, if it is this machine that does not let us.
-            self.probe()
+            if (refusal := examine_again().refusal) is not None:
+                raise unavailable(refusal) from None
             raise
         if self._egress:
             self._ways_out.ask(enclave.name, enclosure.client)
@@ -181,10 +206,26 @@ class EmbeddedEngine:
             raise
         return site
 
+    def _directory(self, enclave: EnclaveId) -> str:
+        """Where an enclave has its socket: it is found by its home alone, in whatever session."""
+        if enclave.home:
+            return f"{enclave.home}/embedded"
+        return str(run_directory(self._environ) / enclave.name)
+
+    def _files(self, name: str) -> str:
+        return str(self._store_root.parent / "files" / name)
+
     def _prepare(self, spec: ServiceSpec) -> dict[str, Any]:
-        return start_spec(spec, self._sources().store.find)
+        from pytest_enclave.engine.embedded.roots import start_spec
+
+        return start_spec(spec, lambda reference: self._sources().store.find(reference))
 
     def _sources(self) -> ImageSources:
+        # Many sessions need no image: the enclave was kept, or services run from `host:/`.
+        from pytest_enclave.images.resolve import ImageSources
+        from pytest_enclave.images.store import ImageStore
+        from pytest_enclave.linux.identity import own_map
+
         with self._lock:
             if self._images is None:
                 store = ImageStore(self._store_root, own_map())
@@ -194,7 +235,7 @@ class EmbeddedEngine:
 
 
 def run_directory(environ: Mapping[str, str]) -> Path:
-    """Where enclaves have their sockets: a directory that is this user's alone."""
+    """Where enclaves without a home have their sockets: a directory that is this user's alone."""
     base = environ.get("XDG_RUNTIME_DIR") or ""
     # That of another user, as it stays set with sudo, is not for us.
     if base and os.path.isdir(base) and os.stat(base).st_uid == os.getuid() and os.access(base, os.W_OK):

@@ -13,14 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.client import Client
-from pytest_enclave.engine.embedded.inside.leftovers import Leftovers
 from pytest_enclave.engine.protocol import Leak
 from pytest_enclave.errors import EngineError
 
@@ -43,40 +42,53 @@ main()
 
 @dataclass(slots=True)
 class Enclosure:
-    """A running enclave, as a client has it. `end` is where its end is told, None if another process made it."""
+    """A running enclave, as a client has it. `end` is where its end is told, None if another process made it.
+
+    `home` is that of the enclave, "" if it has none.
+    """
 
     name: str
     directory: str
+    home: str
     client: Client
     end: int | None
     files: Sequence[str] = ()
     error: str = ""
 
     @classmethod
-    def join(cls, name: str, directory: str) -> Enclosure:
+    def join(cls, name: str, directory: str, home: str, files: Sequence[str] = ()) -> Enclosure:
         """Take a lease on an enclave that another process, or this one, has made. Raises EngineError if it is gone."""
         try:
             connection = _connect(directory)
         except OSError as error:
-            raise EngineError(f"there is no enclave {name} any more: {error.strerror or error}") from None
-        enclosure = cls(name, directory, Client(connection, name), None)
+            raise _gone(name, error.strerror or str(error)) from None
+        enclosure = cls(name, directory, home, Client(connection, name), None, files)
         try:
             enclosure.client.wait_ready(READY)
-        except BaseException:
+        except BaseException as error:
             enclosure.client.close()
+            if isinstance(error, EngineError):
+                raise _gone(name, "it has just ended, or does not answer") from None
             raise
         return enclosure
 
+    def hold(self, holder: int) -> None:
+        """From now on the enclave is there for this process (0: for this one). Raises EngineError."""
+        with ExitStack() as opened:
+            answer = self.client.ask({"do": "tenure"}, _processes(self.name, holder, opened))
+        if "error" in answer:
+            raise EngineError(f"enclave {self.name} does not let itself be held: {answer['error']}")
+
     def leave(self) -> None:
-        """Give up the lease. With the last lease, the enclave ends."""
+        """Give up the lease."""
         self.client.close()
         if self.end is not None:
             os.close(self.end)
+            self.end = None
 
     def finish(self, timeout: float) -> Sequence[Leak]:
         """Ask it to end, and wait until nothing is left of it (seconds); what is."""
-        with suppress(EngineError):
-            self.client.submit({"do": "close"})
+        self._ask_to_end()
         deadline = time.monotonic() + timeout
         try:
             told = self._ending(deadline)
@@ -86,21 +98,24 @@ class Enclosure:
         self.error = (told or {}).get("error", "") if "\n" not in (told or {}).get("error", "") else ""
         if told is not None and "leaks" not in told:
             # The supervisor was killed, and with it its enclave.
-            told["leaks"] = self._remove()
+            told["leaks"] = remove_remains(self.name, self.directory, self.home, self.files)
         if told is None:
-            reason = f"its processes have not ended within {timeout:g} s"
-            return [Leak("enclave", self.name, reason, f"fuser -k {self.directory}/socket")]
+            return [_lasting(self.name, self.directory, timeout)]
         return [Leak(**leak) for leak in told["leaks"]]
 
-    def _remove(self) -> list[dict[str, str]]:
-        """What the supervisor would do. The enclave's processes may still be ending."""
-        leftovers = Leftovers(self.name, self.directory, self.files)
-        patience = time.monotonic() + ABANDONED
-        while True:
-            leaks = leftovers.remove()
-            if not any(map(os.path.lexists, self.files[-1:])) or time.monotonic() > patience:
-                return leaks
-            time.sleep(0.02)
+    def _ask_to_end(self) -> None:
+        try:
+            self.client.submit({"do": "close"})
+        except EngineError:
+            # If only our connection has ended, the enclave is still there. What never was ready is not ours to end:
+            # its name may be that of another one.
+            if not self.client.was_ready:
+                return
+            with suppress(OSError, EngineError):
+                connection = _connect(self.directory)
+                self.client.close()
+                self.client = Client(connection, self.name)
+                self.client.submit({"do": "close"})
 
     def _ending(self, deadline: float) -> dict[str, Any] | None:
         """What the supervisor tells at the end, None if it does not come in time."""
@@ -131,27 +146,31 @@ class Launcher:
         with suppress(OSError), self._lock:
             self._started()
 
-    def open(self, plan: dict[str, Any], origin: Sequence[int] = ()) -> Enclosure:
-        """Make an enclave; for a fork, in its origin's user and mount namespaces. Raises EngineError."""
+    def open(self, plan: dict[str, Any], holder: int = 0, origin: Sequence[int] = ()) -> Enclosure:
+        """Make an enclave that is there for a process (0: for this one). Raises EngineError.
+
+        A fork is made in its origin's user and mount namespaces.
+        """
         ours, theirs = socket.socketpair()
         end, told = os.pipe()
         try:
-            with self._lock:
-                message = {**plan, "client": os.getpid()}
+            with self._lock, ExitStack() as opened:
+                passed = [theirs.fileno(), told, *_processes(plan["name"], holder, opened), *origin]
                 try:
-                    self._started().send(message, [theirs.fileno(), told, *origin])
+                    self._started().send(plan, passed)
                 except ConnectionError:
                     # The launcher was killed; another one will do as well.
                     self._stop()
-                    self._started().send(message, [theirs.fileno(), told, *origin])
-        except OSError as error:
+                    self._started().send(plan, passed)
+        except (OSError, EngineError) as error:
             ours.close()
             os.close(end)
             raise EngineError(f"cannot start enclave {plan['name']}: {error}") from None
         finally:
             theirs.close()
             os.close(told)
-        enclosure = Enclosure(plan["name"], plan["directory"], Client(ours, plan["name"]), end, plan["files"])
+        client = Client(ours, plan["name"])
+        enclosure = Enclosure(plan["name"], plan["directory"], plan["home"], client, end, plan["files"])
         try:
             enclosure.client.wait_ready(READY)
         except BaseException as error:
@@ -197,6 +216,65 @@ class Launcher:
             )
         self._control = Channel(ours)
         return self._control
+
+
+def remove_enclave(name: str, directory: str, home: str, files: Sequence[str]) -> Sequence[Leak]:
+    """End an enclave, or remove what is left of it; what could not be removed.
+
+    One that is just being made is waited for: nothing can be said to it before.
+    """
+    # What was kept is seldom removed by the session that uses it.
+    from pytest_enclave.engine.embedded.inside.leftovers import is_in_use
+
+    deadline = time.monotonic() + READY
+    while True:
+        with suppress(EngineError):
+            return Enclosure.join(name, directory, home, files).finish(READY)
+        if not is_in_use(directory):
+            break
+        if time.monotonic() > deadline:
+            return [_lasting(name, directory, READY)]
+        time.sleep(0.005)
+    return [Leak(**leak) for leak in remove_remains(name, directory, home, files)]
+
+
+def remove_remains(name: str, directory: str, home: str, files: Sequence[str]) -> list[dict[str, str]]:
+    """Remove what a supervisor has left that was killed; what could not be, each as kind, name, reason, command.
+
+    The enclave's processes may still be ending. `files` are where they would be on disk, if it has not told.
+    """
+    from pytest_enclave.engine.embedded.inside.leftovers import Leftovers, is_in_use
+
+    leftovers = Leftovers.recorded(name, directory, files, home)
+    patience = time.monotonic() + ABANDONED
+    while is_in_use(directory) and time.monotonic() < patience:
+        time.sleep(0.005)
+    while True:
+        leaks = leftovers.remove()
+        if not any(map(os.path.lexists, leftovers.files[-1:])) or time.monotonic() > patience:
+            return leaks
+        time.sleep(0.02)
+
+
+def _processes(enclave: str, holder: int, opened: ExitStack) -> list[int]:
+    """Descriptors of this process, and of the holder. Raises EngineError if that has ended."""
+    found = []
+    for process in (os.getpid(), holder or os.getpid()):
+        try:
+            found.append(os.pidfd_open(process))
+        except ProcessLookupError:
+            raise EngineError(f"process {process}, which enclave {enclave} was to be there for, has ended") from None
+        opened.callback(os.close, found[-1])
+    return found
+
+
+def _lasting(name: str, directory: str, timeout: float) -> Leak:
+    reason = f"its processes have not ended within {timeout:g} s"
+    return Leak("enclave", name, reason, f"fuser -k {directory}/socket")
+
+
+def _gone(name: str, reason: str) -> EngineError:
+    return EngineError(f"there is no enclave {name} any more: {reason}")
 
 
 def _connect(directory: str) -> socket.socket:

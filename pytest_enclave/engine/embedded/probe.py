@@ -17,11 +17,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_enclave.engine.embedded.machine import look
-from pytest_enclave.engine.embedded.refusals import Failure, Refusal, not_linux, refusal
+from pytest_enclave.engine.embedded.remembered import forget, recall, remember
 from pytest_enclave.errors import EngineUnavailable
+
+if TYPE_CHECKING:
+    from pytest_enclave.engine.embedded.refusals import Failure, Refusal
 
 PATIENCE = 10.0
 """Seconds that a trial may take."""
@@ -70,14 +73,28 @@ class Trial:
 
 @cache
 def examine() -> Examination:
-    """Try it out; the answer is remembered for as long as the process lives. Never raises."""
+    """Try it out, unless a process has just done so; remembered for as long as this one lives. Never raises."""
     machine = look()
+    if (learnt := recall(machine)) is not None:
+        return Examination(None, learnt[0], tuple(learnt[1:]))
+    # What has succeeded was not refused.
+    from pytest_enclave.engine.embedded.refusals import not_linux, refusal
+
     if elsewhere := not_linux(machine):
         return Examination(elsewhere)
     trial = attempt()
     if trial.failure is not None:
         return Examination(refusal(machine, trial.failure))
-    return Examination(None, endpoint(trial.kind, trial.uids), tuple(_notes(trial)))
+    found = Examination(None, endpoint(trial.kind, trial.uids), tuple(_notes(trial)))
+    remember(machine, [found.endpoint, *found.notes])
+    return found
+
+
+def examine_again() -> Examination:
+    """Try it out, whatever is remembered. Never raises."""
+    forget(look())
+    examine.cache_clear()
+    return examine()
 
 
 def unavailable(refusal: Refusal) -> EngineUnavailable:
@@ -89,6 +106,8 @@ def unavailable(refusal: Refusal) -> EngineUnavailable:
 
 def attempt(program: str = PROGRAM) -> Trial:
     """Run a trial: a process of the same interpreter that executes the program."""
+    from pytest_enclave.engine.embedded.refusals import Failure
+
     library = str(Path(__file__).parents[3])
     with _directory() as directory:
         command = [sys.executable, "-I", "-S", "-c", program, library, directory]
@@ -115,6 +134,8 @@ def endpoint(kind: str, uids: Sequence[Sequence[int]]) -> str:
 
 def _judged(output: bytes, otherwise: str) -> Trial:
     """The trial that its lines tell of; one that tells neither its end nor an error ended as `otherwise` says."""
+    from pytest_enclave.engine.embedded.refusals import Failure
+
     step, facts = "start", {}
     failure: Failure | None = None
     for line in output.splitlines():

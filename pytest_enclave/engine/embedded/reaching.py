@@ -52,6 +52,11 @@ class Reach:
             raise wording.refused(f'ways to the ports of service "{service}" cannot be made anew', answer)
         return bool(answer["dropped"])
 
+    def forget_all(self) -> None:
+        """Other processes may have made ways anew: each is asked for again."""
+        with self._lock:
+            self._known.clear()
+
     def publish(self, service: str, port: PortSpec, public: PortSpec, patience: float = 0.0) -> socket.socket:
         """A listener at a port's public number, still to be used by `use`. Raises ServiceError if it is taken.
 
@@ -73,11 +78,11 @@ class Reach:
         """Lead a listener to a port; it is used up."""
         with self._lock, listener:
             self._known.setdefault(service, {})[port.number, port.transport_protocol] = self._hand_over(
-                service, port, listener
+                service, port, listener, public=True
             )
 
     def forget(self, service: str) -> None:
-        """The service is removed, and its ways with it."""
+        """The service is removed, or another one has its name: ways are asked for again."""
         with self._lock:
             self._known.pop(service, None)
 
@@ -89,10 +94,10 @@ class Reach:
         with self._bind(service, port) as listener:
             return self._hand_over(service, port, listener)
 
-    def _hand_over(self, service: str, port: PortSpec, listener: socket.socket) -> Endpoint:
-        """Another process may have been faster: then its way is ours."""
+    def _hand_over(self, service: str, port: PortSpec, listener: socket.socket, *, public: bool = False) -> Endpoint:
+        """Another process may have been faster: then its way is ours, unless ours is at a public number."""
         own = listener.getsockname()
-        return self._ask(service, port, {"endpoint": list(own)}, listener) or Endpoint(*own)
+        return self._ask(service, port, {"endpoint": list(own), "public": public}, listener) or Endpoint(*own)
 
     def _ask(
         self, service: str, port: PortSpec, more: Mapping[str, object], listener: socket.socket | None = None

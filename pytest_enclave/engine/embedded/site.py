@@ -7,18 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pytest_enclave.engine.clock import attempted
 from pytest_enclave.engine.embedded import wording
 from pytest_enclave.engine.embedded.client import Client, Reply
-from pytest_enclave.engine.embedded.execution import run_command
-from pytest_enclave.engine.embedded.inside.logs import open_segments
 from pytest_enclave.engine.embedded.launching import Enclosure
-from pytest_enclave.engine.embedded.log_lines import read_lines
 from pytest_enclave.engine.embedded.reaching import Reach
 from pytest_enclave.engine.http import HttpClient
-from pytest_enclave.engine.moved import moved_files
 from pytest_enclave.engine.protocol import (
     Action,
     Address,
@@ -36,6 +32,9 @@ from pytest_enclave.engine.protocol import (
 from pytest_enclave.errors import EnclaveError, EngineError, ServiceError
 from pytest_enclave.plan.facts import ServiceFact, Status
 from pytest_enclave.plan.service import PortSpec
+
+if TYPE_CHECKING:
+    from pytest_enclave.engine.embedded.terminal import EmbeddedTerminal
 
 RELEASE = 2.0
 """Seconds that a public port may take to be free when its service is replaced."""
@@ -62,7 +61,6 @@ class EmbeddedSite:
         self._prepare = prepare
         self._fork = fork
         self._reach = Reach(enclosure.client)
-        self._public: set[str] = set()
         self._frozen: Frozen | None = None
         self._closed = False
 
@@ -106,9 +104,19 @@ class EmbeddedSite:
 
     def exec(self, name: str, command: Sequence[str], deadline: float | None) -> ExecResult:
         """Run a command in a service (`Site.exec`)."""
-        if self._running(name)["status"] == "paused":
-            raise NotReached("the service is paused")
+        # Here as below: of an enclave that was kept, little is asked.
+        from pytest_enclave.engine.embedded.execution import run_command
+
+        self._check_running(name)
         return run_command(self._client, name, command, deadline)
+
+    def terminal(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> EmbeddedTerminal:
+        """Run a command in a service, on a terminal (`Site.terminal`)."""
+        # Tests have no use for it.
+        from pytest_enclave.engine.embedded.terminal import EmbeddedTerminal
+
+        self._check_running(name)
+        return EmbeddedTerminal(self._client, name, command, environment)
 
     def request(self, name: str, port: PortSpec, request: HttpRequest, deadline: float | None) -> HttpResponse:
         """Ask a service over HTTP. Raises DeadlineExceeded or NotReached."""
@@ -163,7 +171,10 @@ class EmbeddedSite:
 
     def logs(self, name: str, since: float | None = None) -> Sequence[LogLine]:
         """What the service has written since then (seconds since the epoch), oldest first; nothing if it is gone."""
-        answer, descriptors = self._client.submit({"do": "logs", "name": name})[1].result()
+        from pytest_enclave.engine.embedded.inside.logs import open_segments
+        from pytest_enclave.engine.embedded.log_lines import read_lines
+
+        answer, descriptors = self._client.reply({"do": "logs", "name": name})
         if "error" in answer:
             return []
         segments = open_segments(descriptors[0])
@@ -193,36 +204,51 @@ class EmbeddedSite:
 
     def freeze(self) -> None:
         """Make what is there now the point that forks start from (`Site.freeze`). Raises ServiceError."""
-        answer, namespaces = self._client.submit({"do": "freeze"})[1].result()
-        frozen = Frozen(answer.get("services", ()), namespaces, answer.get("files", ()), answer.get("directories", {}))
+        answer, namespaces = self._client.reply({"do": "freeze"})
+        frozen = _frozen(answer, namespaces)
         if "error" in answer:
             frozen.release()
             raise ServiceError(f"a service did not start again after it was frozen: {answer['error']}")
-        previous, self._frozen = self._frozen, frozen
-        if previous is not None:
-            previous.release()
+        self._thaw()
+        self._frozen = frozen
 
     def fork(self, enclave: EnclaveId) -> EmbeddedSite:
-        """A new enclave that begins as this one was when it was frozen. Raises EngineError."""
+        """A new enclave that begins as this one was when it was frozen, by whoever. Raises EngineError."""
+        self._check_open()
         if self._frozen is None:
-            raise EngineError(f"enclave {self._enclosure.name} has not been frozen")
+            answer, namespaces = self._client.reply({"do": "frozen"})
+            if "error" in answer:
+                raise EngineError(f"enclave {self._enclosure.name} has not been frozen")
+            self._frozen = _frozen(answer, namespaces)
         return self._fork(enclave, self._frozen)
+
+    def refresh(self) -> None:
+        """Hear what has become of services, and ask anew how they are reached and what forks begin with."""
+        self._check_open()
+        self._client.settle()
+        self._reach.forget_all()
+        self._thaw()
+
+    def keep(self, until: float) -> None:
+        """Let the enclave stay when its holder ends, until then (seconds since the epoch)."""
+        answer = self._ask({"do": "keep", "until": until})
+        if "error" in answer:
+            raise wording.refused(f"enclave {self._enclosure.name} cannot be kept", answer)
 
     def close(self) -> Sequence[Leak]:
         """End every process of the enclave, and so remove all it has; what could not be. May be called again."""
         if self._closed:
             return []
         self._closed = True
-        if self._frozen is not None:
-            self._frozen.release()
+        self._thaw()
         return self._enclosure.finish(CLOSING)
 
     def leave(self) -> None:
-        """Give up this lease on the enclave: it goes on for those who hold it too, and ends with the last of them."""
-        self._closed = True
-        if self._frozen is not None:
-            self._frozen.release()
-        self._enclosure.leave()
+        """Give up this lease on the enclave: it goes on for its holder, or as it is kept. May be called again."""
+        if not self._closed:
+            self._closed = True
+            self._thaw()
+            self._enclosure.leave()
 
     def adopt(self, services: Sequence[Mapping[str, Any]]) -> None:
         """Begin with services of another enclave, which this one is a fork of. Raises ServiceError."""
@@ -230,11 +256,13 @@ class EmbeddedSite:
             (service["spec"]["name"], self._client.submit({"do": "adopt", **service})[1]) for service in services
         ]
         for name, future in answers:
-            answer = future.result()[0]
+            answer = self._client.awaited(future)[0]
             if "error" in answer:
                 raise ServiceError(f'service "{name}" did not start in the fork: {answer["error"]}', service=name)
 
     def _start(self, spec: ServiceSpec, artifacts: Mapping[str, Path]) -> None:
+        from pytest_enclave.engine.moved import moved_files
+
         self._check_open()
         mounted = [[str(artifacts[artifact]), path] for path, artifact in sorted(spec.files.items())]
         moved = [[str(file), path] for file, path in moved_files(spec, artifacts)]
@@ -242,19 +270,25 @@ class EmbeddedSite:
         with ExitStack() as listeners:
             published = []
             patience = 0.0
-            if (spec.public_ports or spec.name in self._public) and self._reach.renew(spec.name):
+            if spec.public_ports and self._reach.renew(spec.name):
                 patience = RELEASE
-            self._public.discard(spec.name)
             for id_, public in spec.public_ports.items():
                 port = spec.ports.get(id_, public)
                 listener = self._reach.publish(spec.name, port, public, patience)
                 published.append((port, listeners.enter_context(listener)))
-                self._public.add(spec.name)
             answer = self._ask({"do": "start", "spec": request})
+            # What was public before is so no more.
+            self._reach.forget(spec.name)
             if "error" in answer:
                 raise wording.start_failure(spec, answer)
             for port, listener in published:
                 self._reach.use(spec.name, port, listener)
+
+    def _thaw(self) -> None:
+        """Let go of what forks begin with, here."""
+        if self._frozen is not None:
+            self._frozen.release()
+            self._frozen = None
 
     def _running(self, name: str) -> Mapping[str, Any]:
         state = self._client.state(name)
@@ -263,6 +297,11 @@ class EmbeddedSite:
         if state["exit"] is not None:
             raise NotReached(f"the service has ended with exit code {state['exit']['code']}")
         return state
+
+    def _check_running(self, name: str) -> None:
+        """Raises NotReached where no command can run in the service."""
+        if self._running(name)["status"] == "paused":
+            raise NotReached("the service is paused")
 
     def _ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
         self._check_open()
@@ -308,6 +347,10 @@ class Frozen:
         for descriptor in self.namespaces:
             os.close(descriptor)
         self.namespaces = ()
+
+
+def _frozen(answer: Mapping[str, Any], namespaces: Sequence[int]) -> Frozen:
+    return Frozen(answer.get("services", ()), namespaces, answer.get("files", ()), answer.get("directories", {}))
 
 
 def _fact(state: Mapping[str, Any]) -> ServiceFact:

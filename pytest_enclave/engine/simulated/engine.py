@@ -9,7 +9,7 @@ from pytest_enclave.engine.protocol import NO_LOGINS, EnclaveId, Leak, Probe, Pu
 from pytest_enclave.engine.simulated.clock import VirtualClock
 from pytest_enclave.engine.simulated.script import Script
 from pytest_enclave.engine.simulated.site import SimulatedSite
-from pytest_enclave.errors import EngineUnavailable, Problem
+from pytest_enclave.errors import EngineError, EngineUnavailable, Problem
 from pytest_enclave.plan.events import BuildProgress, Emit, ImageProgress
 from pytest_enclave.plan.facts import Capacity
 from pytest_enclave.plan.image_sources import BUILT, Build, Login
@@ -33,6 +33,16 @@ class SimulatedEngine:
     def name(self) -> str:
         """`simulated`."""
         return "simulated"
+
+    @property
+    def identity(self) -> str:
+        """`simulated`: its enclaves are this process's alone."""
+        return self.name
+
+    @property
+    def is_shared(self) -> bool:
+        """No: they are values of this process."""
+        return False
 
     @property
     def clock(self) -> VirtualClock:
@@ -88,6 +98,14 @@ class SimulatedEngine:
         site = SimulatedSite(enclave, self._clock, self._script, self._know)
         self._know(site)
         return site
+
+    def attach(self, enclave: EnclaveId) -> SimulatedSite:
+        """Raises EngineError: other processes' enclaves are not to be seen here."""
+        raise EngineError(f"there is no enclave {enclave.name}: simulated ones are shared with no other process")
+
+    def remove(self, enclave: EnclaveId) -> Sequence[Leak]:
+        """There is nothing to remove: what is simulated ends with its process."""
+        return []
 
     def close(self) -> Sequence[Leak]:
         """Nothing to let go of: `sites` stay to be looked at."""

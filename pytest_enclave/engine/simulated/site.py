@@ -176,6 +176,10 @@ class SimulatedSite:
         survived = self._spend(process, takes, deadline)
         return rule.answer(earlier, words, asked_at) if survived else ExecResult(KILLED, "")
 
+    def terminal(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+        """Raises EngineError: nothing runs that could have a terminal."""
+        raise EngineError(f"service `{name}` is simulated: there is nothing in it that could have a terminal")
+
     def request(self, name: str, port: PortSpec, request: HttpRequest, deadline: float | None) -> HttpResponse:
         """The scripted answer, or else an empty 200. Raises DeadlineExceeded and NotReached."""
         self._note("request", name=name, port=port, request=request, deadline=deadline)
@@ -270,6 +274,18 @@ class SimulatedSite:
         fork._answered = Counter(frozen.answered)
         self._know(fork)
         return fork
+
+    def refresh(self) -> None:
+        """Nobody else can have changed anything."""
+        self._note("refresh")
+
+    def keep(self, until: float) -> None:
+        """Noted only: it ends with this process."""
+        self._note("keep", until=until)
+
+    def leave(self) -> None:
+        """Noted only: it goes on as it is."""
+        self._note("leave")
 
     def close(self) -> Sequence[Leak]:
         """Empty the enclave; returns the scripted leaks, the first time."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import tarfile
+import termios
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from pytest_enclave.engine.embedded.channel import Channel
@@ -18,11 +21,18 @@ takes away the right to enter others."""
 
 
 def become_command(
-    spec: dict[str, Any], rights: Rights, namespaces: dict[str, int], argv: list[str], user: User, output: int
+    spec: dict[str, Any],
+    rights: Rights,
+    namespaces: dict[str, int],
+    argv: list[str],
+    user: User,
+    output: int,
+    terminal: dict[str, str] | None = None,
 ) -> NoReturn:
     """Run a command in a service's namespaces, with its environment, rights and limits.
 
-    If it cannot be executed, that is its output, with the shell's exit code.
+    If it cannot be executed, that is its output, with the shell's exit code. With `terminal`, variables for it, its
+    controlling terminal is `output`, and its input as well.
     """
     code = 126
     try:
@@ -34,13 +44,20 @@ def become_command(
                 syscalls.setns(namespaces[name])
         # A group of its own, so that all of it can be killed at its deadline.
         os.setsid()
-        null = os.open("/dev/null", os.O_RDONLY)
-        os.dup2(null, 0)
+        if terminal is None:
+            source, environment = os.open("/dev/null", os.O_RDONLY), spec["env"]
+        else:
+            source, environment = output, {**spec["env"], **terminal}
+            fcntl.ioctl(output, termios.TIOCSCTTY, 0)
+            # The service's user may want to open it by its name.
+            with suppress(OSError):
+                os.fchown(output, user.uid, user.gid)
+        os.dup2(source, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
         output = 2
         syscalls.close_others()
-        execute({**spec, "argv": argv}, rights, user)
+        execute({**spec, "argv": argv, "env": environment}, rights, user)
     except ProgramError as error:
         code = error.code
         os.write(output, f"{error}\n".encode())

@@ -1,8 +1,8 @@
 """Init: the first process of an enclave, and what serves its clients.
 
 It is PID 1 of the enclave's PID namespace and keeps its mount, network, IPC and UTS namespaces. One thread, one loop:
-whatever takes time is done by processes forked from it. A client's connection is its lease on the enclave; when the
-last one is gone init returns, and the kernel ends everything that was forked here.
+whatever takes time is done by processes forked from it. A client's connection is its lease on the enclave; when there
+are no more, and nobody holds the enclave (`tenure`), init returns, and the kernel ends everything that was forked here.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pytest_enclave.engine.embedded.inside.loop import Loop
 from pytest_enclave.engine.embedded.inside.requests import Requests
 from pytest_enclave.engine.embedded.inside.root import Storage
 from pytest_enclave.engine.embedded.inside.service import Service
+from pytest_enclave.engine.embedded.inside.tenure import Tenure
 from pytest_enclave.linux import capabilities, mounts, syscalls
 from pytest_enclave.linux.netlink import Netlink
 
@@ -48,7 +49,8 @@ BREATH = 0.1
 class Init:
     """An enclave. `plan` has its `name`, `directory`, and `storage` (`tmpfs`, `disk`, or None to choose).
 
-    A fork's also has what it has `inherited`: the layers of persistent directories, by key.
+    A fork's also has what it has `inherited`: the layers of persistent directories, by key. `client` is the process
+    that the first lease is of, `holder` the one that the enclave is to be there for: descriptors, both used up.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class Init:
         listener: socket.socket,
         forked: bool,
         egress: socket.socket | None,
+        client: int,
+        holder: int,
     ) -> None:
         _use_all_descriptors()
         syscalls.set_hostname(plan["name"])
@@ -71,6 +75,8 @@ class Init:
         self._gone: set[str] = set()
         self._limits = Limits(plan["name"], seen_from_inside(plan["cgroups"], MACHINE_CGROUPS, CGROUPS), self.loop)
         self._clients: dict[int, Channel] = {}
+        self._processes: dict[int, int] = {}
+        self._is_left = False
         self._welcomed = 0
         _mount_storage(plan, forked)
         self._place = Storage(f"{STORAGE}/{plan['name']}")
@@ -88,12 +94,14 @@ class Init:
         self.egress = WayOut(egress, self.loop, self.names)
         self._requests = Requests(self)
         self.loop.watch(listener.fileno(), self._accept)
-        self._welcome(lease)
+        self.tenure = Tenure(self.loop, holder, lambda: bool(self._clients), self._leave)
+        self.accompany(self._welcome(lease), client)
         self.egress.begin()
 
-    def run(self) -> None:
-        """Serve until the last client is gone, or one asks to end it."""
+    def run(self) -> bool:
+        """Serve until a client asks to end it (False), or nobody needs it any more (True)."""
         self.loop.run()
+        return self._is_left
 
     def service(self, name: str) -> Service:
         """The service of a name, with an address of its own from the first time on that it is asked for."""
@@ -127,12 +135,21 @@ class Init:
         self._gone.add(name)
         self._tell_names()
 
-    def end(self, reason: str = "") -> None:
-        """Let everything of the enclave end; its clients are told why, if it is not at their wish."""
-        if reason:
-            for client in list(self._clients):
+    def end(self, reason: str, but: int | None = None) -> None:
+        """Let everything of the enclave end; its clients are told why, but for the one that wished it."""
+        for client in list(self._clients):
+            if client != but:
                 self.send(client, {"event": "ended", "reason": reason})
         self.loop.stop()
+
+    def accompany(self, client: int, process: int) -> None:
+        """A client goes with its process (a descriptor, used up): what that forked may still hold the connection."""
+        self._leave_alone(client)
+        if client not in self._clients:
+            os.close(process)
+            return
+        self._processes[client] = process
+        self.loop.watch(process, lambda: self._hang_up(client))
 
     def _changed(self, service: Service) -> None:
         for client in list(self._clients):
@@ -193,7 +210,7 @@ class Init:
             return
         self._welcome(connection)
 
-    def _welcome(self, connection: socket.socket) -> None:
+    def _welcome(self, connection: socket.socket) -> int:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0))
         # Descriptors are used again; answers that are still to come must not reach another client.
         self._welcomed += 1
@@ -203,6 +220,7 @@ class Init:
         for service in self.services.values():
             self.send(client, _state_of(service))
         self.send(client, {"event": "ready"})
+        return client
 
     def _hear(self, client: int, channel: Channel) -> None:
         try:
@@ -212,11 +230,21 @@ class Init:
             self._hang_up(client)
 
     def _hang_up(self, client: int) -> None:
+        self._leave_alone(client)
         if channel := self._clients.pop(client, None):
             self.loop.forget(channel.fileno())
             channel.hang_up()
-        if not self._clients:
-            self.end()
+            self._requests.left(client)
+            self.tenure.reconsider()
+
+    def _leave_alone(self, client: int) -> None:
+        if (process := self._processes.pop(client, None)) is not None:
+            self.loop.forget(process)
+            os.close(process)
+
+    def _leave(self) -> None:
+        self._is_left = True
+        self.loop.stop()
 
 
 def _say(part: Channel, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:

@@ -1,8 +1,14 @@
-"""What of an enclave is outside of its namespaces, and has to be removed when it has ended."""
+"""What of an enclave is outside of its namespaces, and has to be removed when it has ended.
+
+Its directory, where it has its socket, is in its home where it has one, else in that of all enclaves of the user. As
+long as any process of the enclave lives, the directory is locked.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import json
 import os
 import shutil
 import socket
@@ -26,6 +32,12 @@ remove_tree(sys.argv[2])
 NEW = 10.0
 """Seconds in which an enclave has come to listen, or never will."""
 
+RACE = 5.0
+"""Seconds after which it is no coincidence that others remove what is being made."""
+
+RECORD = "remains"
+"""In an enclave's directory: where else there is something of it."""
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -36,11 +48,32 @@ class Leftovers:
     of them as long as it lives; so the last one that ends removes it.
     """
 
-    def __init__(self, enclave: str, directory: str, files: Sequence[str]) -> None:
+    def __init__(self, enclave: str, directory: str, files: Sequence[str], home: str) -> None:
         self._enclave = enclave
         self._directory = directory
         self._files = files
+        self._home = home
         self._cgroups = Cgroups.find()
+
+    @classmethod
+    def recorded(cls, enclave: str, directory: str, files: Sequence[str], home: str) -> Leftovers:
+        """As the enclave's supervisor has recorded them; where it has not, as they would be here."""
+        found = cls(enclave, directory, files, home)
+        with suppress(OSError, ValueError), open(f"{directory}/{RECORD}") as file:
+            told = json.load(file)
+            found._files = told["files"]
+            found._cgroups = Cgroups(**told["cgroups"]) if told["cgroups"] else None
+        return found
+
+    @property
+    def files(self) -> Sequence[str]:
+        """Where its files are, if they are on disk."""
+        return self._files
+
+    def record(self) -> None:
+        """Write down what there is, for whoever else may have to remove it. Raises OSError."""
+        with open(f"{self._directory}/{RECORD}", "w") as file:
+            json.dump({"files": list(self._files), "cgroups": self.cgroups}, file)
 
     @property
     def cgroups(self) -> dict[str, Any] | None:
@@ -50,7 +83,7 @@ class Leftovers:
 
     def remove(self) -> list[dict[str, str]]:
         """Remove all of it; what could not be removed, each as kind, name, reason, command."""
-        return [*self._remove_cgroups(), *self._remove_files(), *self._remove_directory()]
+        return [*self._remove_cgroups(), *self.remove_files(), *self._remove_directory()]
 
     def _remove_cgroups(self) -> list[dict[str, str]]:
         if self._cgroups is None:
@@ -63,7 +96,7 @@ class Leftovers:
             return [{"kind": "cgroup", "name": self._enclave, "reason": str(error), "command": command}]
         return []
 
-    def _remove_files(self) -> list[dict[str, str]]:
+    def remove_files(self) -> list[dict[str, str]]:
         """Whoever was killed with all of its enclave may have left some too."""
         parents = dict.fromkeys(os.path.dirname(path) for path in self._files)
         leaks: list[dict[str, str]] = []
@@ -83,6 +116,8 @@ class Leftovers:
             command = f"rm -rf {self._directory}"
             reason = "; ".join(problems[:3])
             return [{"kind": "directory", "name": self._directory, "reason": reason, "command": command}]
+        if self._home:
+            return []
         parent = os.path.dirname(self._directory)
         with suppress(OSError):
             for name in os.listdir(parent) if is_ours_alone(parent) else ():
@@ -97,6 +132,62 @@ class Leftovers:
             if self._cgroups is not None:
                 self._cgroups.remove(name)
             shutil.rmtree(f"{parent}/{name}", ignore_errors=True)
+
+
+def make_directory(path: str, home: str) -> int:
+    """Make an enclave's directory, and lock it for as long as the descriptor that is returned is open somewhere.
+
+    Without a home it is in that of all enclaves, which must be ours alone, whoever made it. Raises OSError.
+    """
+    parent = os.path.dirname(path)
+    until = time.monotonic() + RACE
+    while True:
+        try:
+            if not home:
+                _make(parent)
+                if not is_ours_alone(parent):
+                    raise OSError(f"{parent} is not a directory of ours alone: remove it")
+            os.mkdir(path, mode=0o700)
+            break
+        except FileNotFoundError:
+            if home:
+                raise OSError(f"{home}, the enclave's home, is not there any more") from None
+            # The last enclave of another session has just removed it.
+            if time.monotonic() > until:
+                raise OSError(f"{path} cannot be made: {parent} is removed again and again") from None
+    descriptor = os.open(path, _DIRECTORY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def is_in_use(directory: str) -> bool:
+    """Whether a process of the enclave that has this directory lives, or is just about to."""
+    try:
+        descriptor = os.open(directory, _DIRECTORY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # It is locked as soon as it has been made.
+        return not os.listdir(descriptor) and time.time() - os.fstat(descriptor).st_mtime < 1
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def remove_home(home: str) -> None:
+    """Remove an enclave's home after all else, unless anybody uses it: then it is theirs to remove."""
+    try:
+        lease = os.open(f"{home}/lease", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(home, ignore_errors=True)
+    finally:
+        os.close(lease)
 
 
 def is_ours_alone(directory: str) -> bool:
@@ -129,7 +220,8 @@ def use_files(files: Sequence[str]) -> None:
     *others, own = files
     parent = os.path.dirname(own)
     while True:
-        os.makedirs(parent, mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):
+            _make(parent)
         with suppress(FileNotFoundError), locked(parent):
             os.mkdir(own, mode=0o700)
             _hold(own)
@@ -141,13 +233,30 @@ def use_files(files: Sequence[str]) -> None:
 
 @contextmanager
 def locked(directory: str) -> Iterator[None]:
-    """Be the only one that makes or removes files of enclaves there. Raises OSError."""
+    """Be the only one that makes or removes files of enclaves there. Raises OSError: FileNotFoundError if it goes."""
     descriptor = os.open(directory, _DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not os.path.samestat(os.fstat(descriptor), os.stat(directory)):
+            # It was removed while we waited, and another one is there.
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
         yield
     finally:
         os.close(descriptor)
+
+
+def _make(directory: str) -> None:
+    """Make a directory, and those above it, where they are not there. Raises FileNotFoundError if one is removed.
+
+    `os.makedirs` takes one that goes while it looks for an error of another kind.
+    """
+    try:
+        os.mkdir(directory, mode=0o700)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        _make(os.path.dirname(directory))
+        os.mkdir(directory, mode=0o700)
 
 
 def _hold(path: str) -> None:

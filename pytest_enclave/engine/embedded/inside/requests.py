@@ -32,6 +32,18 @@ CHANGES = ("start", "act", "adopt", "freeze")
 Answer = Callable[[dict[str, Any]], None]
 
 
+class Way:
+    """Where a port is reached from outside. `users` are the clients that know; with the last one it goes, unless it is
+    at a public number: those are the service's own."""
+
+    __slots__ = ("endpoint", "public", "users")
+
+    def __init__(self, endpoint: list[Any], public: bool) -> None:
+        self.endpoint = endpoint
+        self.public = public
+        self.users: set[int] = set()
+
+
 class Requests:
     """Answers every request exactly once, now or later."""
 
@@ -39,7 +51,8 @@ class Requests:
         self._init = init
         self._loop = init.loop
         self._commands: dict[tuple[int, int], int] = {}
-        self._relays: dict[str, list[Any]] = {}
+        self._ways: dict[str, Way] = {}
+        self._frozen: dict[str, Any] | None = None
         self._flushing: dict[str, list[Callable[[], None]]] = {}
         self._freezing = False
         self._postponed: list[tuple[int, dict[str, Any]]] = []
@@ -71,6 +84,27 @@ class Requests:
             for descriptor in descriptors:
                 os.close(descriptor)
 
+    def left(self, client: int) -> None:
+        """A client has gone: what it alone needed goes too."""
+        for key, way in list(self._ways.items()):
+            way.users.discard(client)
+            if not way.users and not way.public:
+                self._drop_ways(key)
+        for owner, number in list(self._commands):
+            if owner == client:
+                self._kill_command(owner, number)
+
+    def _do_tenure(self, client: int, _message: dict[str, Any], descriptors: list[int], tell: Answer) -> None:
+        """The client's process, and the one that the enclave is there for from now on."""
+        process, holder = map(os.dup, descriptors)
+        self._init.accompany(client, process)
+        self._init.tenure.pass_to(holder)
+        tell({})
+
+    def _do_keep(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        self._init.tenure.keep(message["until"])
+        tell({})
+
     def _do_reserve(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
         tell({"ip": self._init.service(message["name"]).address})
 
@@ -90,6 +124,8 @@ class Requests:
             if service.status != "absent":
                 service.discard()
                 self._clear_log(service)
+                # The new one may have none, or others.
+                self._drop_ways(f"{service.name}:", public=True)
             self._start(service, spec, tell)
 
     def _start(self, service: Service, spec: dict[str, Any], tell: Answer) -> None:
@@ -145,19 +181,21 @@ class Requests:
     def _remove(self, service: Service, tell: Answer) -> None:
         service.discard()
         self._init.forget(service.name)
-        self._drop_relays(service.name)
+        self._drop_ways(f"{service.name}:")
         self._clear_log(service)
         tell({})
 
     def _do_unrelay(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
         """Let the ways to a service's ports be made anew. Answers whether there were any."""
-        tell({"dropped": self._drop_relays(message["name"])})
+        tell({"dropped": self._drop_ways(f"{message['name']}:")})
 
-    def _drop_relays(self, name: str) -> bool:
-        keys = [key for key in self._relays if key.startswith(f"{name}:")]
+    def _drop_ways(self, prefix: str, public: bool = False) -> bool:
+        """Drop those that begin so, or the public ones of them only; whether there were any."""
+        keys = [key for key, way in self._ways.items() if key.startswith(prefix) and (way.public or not public)]
         for key in keys:
-            del self._relays[key]
-        self._init.relay.send({"do": "drop_service", "prefix": f"{name}:"})
+            del self._ways[key]
+            with suppress(ConnectionError):
+                self._init.relay.send({"do": "drop_service", "prefix": key})
         return bool(keys)
 
     def _clear_log(self, service: Service) -> None:
@@ -167,12 +205,21 @@ class Requests:
                 os.unlink(f"{directory}/{entry}")
 
     def _do_exec(self, client: int, message: dict[str, Any], descriptors: list[int], tell: Answer) -> None:
-        """Run a command; its output goes to the descriptor. Answers with `code` when it has ended."""
+        """Run a command; its output goes to the descriptor. Answers with `code` when it has ended.
+
+        With `terminal`, variables for the command, the descriptor is its terminal.
+        """
         service = self._running(message["name"])
         child = fork_into(service.namespaces["pid"])
         if child == 0:
             become_command(
-                service.spec, self._init.rights, service.namespaces, message["argv"], service.user, descriptors[0]
+                service.spec,
+                self._init.rights,
+                service.namespaces,
+                message["argv"],
+                service.user,
+                descriptors[0],
+                message.get("terminal"),
             )
         key = client, message["id"]
         self._commands[key] = child
@@ -186,12 +233,15 @@ class Requests:
 
     def _do_cancel(self, client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
         """Kill a command and what it has started."""
-        child = self._commands.get((client, message["command"]))
+        self._kill_command(client, message["command"])
+        tell({})
+
+    def _kill_command(self, client: int, number: int) -> None:
+        child = self._commands.get((client, number))
         if child is not None:
             for kill in (os.killpg, os.kill):
                 with suppress(OSError):
                     kill(child, signal.SIGKILL)
-        tell({})
 
     def _do_read(self, _client: int, message: dict[str, Any], descriptors: list[int], tell: Answer) -> None:
         """Write a tar of a path inside a service to the descriptor. Answers before, when it is known to be there."""
@@ -291,17 +341,24 @@ class Requests:
         self._loop.watch(attempt.fileno(), finish, writable=True)
         self._loop.after(CONNECT_TIME, finish)
 
-    def _do_relay(self, _client: int, message: dict[str, Any], descriptors: list[int], tell: Answer) -> None:
-        """Where a port is reached from outside; nothing if there is no relay and no listener was brought."""
+    def _do_relay(self, client: int, message: dict[str, Any], descriptors: list[int], tell: Answer) -> None:
+        """Where a port is reached from outside; nothing if there is no way yet and no listener was brought.
+
+        A `public` one takes the place of what another client may have made meanwhile.
+        """
         service = self._running_or_ended(message["name"])
         key = f"{service.name}:{message['port']}/{message['protocol']}"
-        if key not in self._relays and descriptors:
-            self._relays[key] = message["endpoint"]
+        public = message.get("public", False)
+        if descriptors and (public or key not in self._ways):
+            self._ways[key] = Way(message["endpoint"], public)
             target = [service.address, message["port"]]
             self._init.relay.send(
                 {"do": "listen", "key": key, "protocol": message["protocol"], "to": target}, descriptors
             )
-        tell({"endpoint": self._relays.get(key)})
+        way = self._ways.get(key)
+        if way is not None:
+            way.users.add(client)
+        tell({"endpoint": way and way.endpoint})
 
     def _do_freeze(self, _client: int, _message: dict[str, Any], _: list[int], tell: Callable[..., None]) -> None:
         """Make what is there now what forks begin with; until that is done, no service is started or ended."""
@@ -323,9 +380,18 @@ class Requests:
         except OSError as failure:
             tell({"error": str(failure), "kind": "system"})
             return
+        if "error" not in answer:
+            self._frozen = answer
         tell({**answer, "files": self._init.plan["files"]}, *spaces)
         for descriptor in spaces:
             os.close(descriptor)
+
+    def _do_frozen(self, _client: int, _message: dict[str, Any], _: list[int], tell: Callable[..., None]) -> None:
+        """What forks begin with, as whoever has frozen it was told."""
+        if self._frozen is None:
+            tell({"error": "it has not been frozen", "kind": "unfrozen"})
+        else:
+            self._tell_frozen(self._frozen, tell)
 
     def _do_adopt(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
         """In a fork: a service as its origin had it."""
@@ -349,8 +415,8 @@ class Requests:
         """What services' way out is, `by` whom; None and a `reason` where there is none."""
         self._init.egress.ask(tell)
 
-    def _do_close(self, _client: int, _message: dict[str, Any], _: list[int], tell: Answer) -> None:
-        self._init.end()
+    def _do_close(self, client: int, _message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        self._init.end("another process has removed it", but=client)
 
     def _running(self, name: str) -> Service:
         service = self._init.services.get(name)

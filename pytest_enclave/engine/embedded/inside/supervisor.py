@@ -8,10 +8,12 @@ Theory of operation
   *init*, and waits for it. The supervisor writes boot's maps of user ids, as that takes rights that boot has given up.
 * Everything of the enclave is a descendant of init, in its PID namespace: when init ends, for whatever reason, the
   kernel ends all of them, and with them go their mounts, links, and the memory that their files were in.
-* Init ends when its last client is gone; so a test process may be killed at any moment. Boot and init are killed by the
-  kernel if the supervisor dies (`PR_SET_PDEATHSIG`; both are forked by single-threaded parents that wait for them).
+* Init ends when its last client is gone and nobody holds the enclave; so test processes may be killed at any moment.
+  Boot and init are killed by the kernel if the supervisor dies (`PR_SET_PDEATHSIG`; both are forked by single-threaded
+  parents that wait for them).
 * What then is left is outside: the directory with the socket, storage on disk where the kernel needs it, cgroups. The
-  supervisor removes these, tells what it could not remove to whoever opened the enclave, and ends.
+  supervisor removes these, tells what it could not remove to whoever opened the enclave, and ends. Where nobody has
+  asked for the end, as all were killed, it removes the enclave's home as well.
 """
 
 from __future__ import annotations
@@ -29,14 +31,15 @@ from typing import Any
 from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.inside.egress import Egress
 from pytest_enclave.engine.embedded.inside.init import Init
-from pytest_enclave.engine.embedded.inside.leftovers import Leftovers, is_ours_alone
+from pytest_enclave.engine.embedded.inside.leftovers import Leftovers, make_directory, remove_home
 from pytest_enclave.linux import identity, mounts, syscalls
 
 NEW_NAMESPACES = (
     syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWPID
 )
 
-ATTEMPTS = 20
+LEFT = 11
+"""What init ends with, and so boot, where nobody has asked for the end."""
 
 LONGEST_TRACE = 4000
 """Characters of what the enclave's processes wrote on their standard error that are told when init ends by an error."""
@@ -45,16 +48,17 @@ LONGEST_TRACE = 4000
 def supervise(plan: dict[str, Any], descriptors: list[int]) -> None:
     """Run an enclave to its end, and never return.
 
-    `descriptors`: the first client's connection; where to tell the end (one JSON object: `leaks`, `error`); then, for a
-    fork, the user and the mount namespace of its origin.
+    `descriptors`: the first client's connection; where to tell the end (one JSON object: `leaks`, `error`); the first
+    client's process, and the one that the enclave is held by; then, for a fork, the user and the mount namespace of its
+    origin.
     """
-    lease, end, *origin = descriptors
+    lease, end, client, holder, *origin = descriptors
     code = 1
     try:
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         trace = _own_standard_streams()
-        code = _supervise(plan, lease, end, origin, trace)
+        code = _supervise(plan, (lease, client, holder), end, origin, trace)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -74,15 +78,18 @@ def _own_standard_streams() -> int:
     return trace
 
 
-def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], trace: int) -> int:
+def _supervise(plan: dict[str, Any], clients: tuple[int, int, int], end: int, origin: list[int], trace: int) -> int:
     egress = Egress(plan["name"], plan.get("egress"))
     leftovers = None
+    status = 1
     ids = identity.own_map()
     plan["one_uid"] = ids.kind == "single"
     try:
-        _make_directory(plan["directory"])
+        # Open in all of its processes.
+        make_directory(plan["directory"], plan["home"])
         # Not before: what somebody else has made is not ours to remove.
-        leftovers = Leftovers(plan["name"], plan["directory"], plan["files"])
+        leftovers = Leftovers(plan["name"], plan["directory"], plan["files"], plan["home"])
+        leftovers.record()
         plan["cgroups"] = leftovers.cgroups
         listener = _listen(plan["directory"])
         ours, theirs = socket.socketpair()
@@ -90,17 +97,17 @@ def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], tr
         if boot == 0:
             ours.close()
             os.close(end)
-            _boot(plan, lease, listener, origin, theirs, egress.init)
+            _boot(plan, clients, listener, origin, theirs, egress.init)
         theirs.close()
         listener.close()
-        for descriptor in origin:
+        for descriptor in (*clients, *origin):
             os.close(descriptor)
         if ours.recv(1):
             identity.write_maps(boot, ids)
             ours.send(b".")
-        _wait(boot, plan["client"], lease, egress)
+        _wait(boot, egress)
         status = os.waitstatus_to_exitcode(os.waitpid(boot, 0)[1])
-        error = "" if status == 0 else _told(trace, status)
+        error = "" if status in (0, LEFT) else _told(trace, status)
     except Exception as failure:
         # Whatever it was, nothing may stay behind.
         error = str(failure) or type(failure).__name__
@@ -109,51 +116,23 @@ def _supervise(plan: dict[str, Any], lease: int, end: int, origin: list[int], tr
     with suppress(OSError):
         os.write(end, json.dumps({"leaks": leaks, "error": error}).encode())
     os.close(end)
+    if status == LEFT and plan["home"] and not leaks:
+        remove_home(plan["home"])
     egress.remove()
     return 0
 
 
-def _wait(boot: int, client: int, lease: int, egress: Egress) -> None:
-    """Wait for the end of boot; meanwhile see to the way out, and hang up on the first client when it dies.
-
-    A process that the client has forked may still hold the other end of its connection, and is no client.
-    """
+def _wait(boot: int, egress: Egress) -> None:
+    """Wait for the end of boot; meanwhile see to the way out."""
     end = os.pidfd_open(boot)
     poll = select.poll()
     poll.register(end, select.POLLIN)
-    with socket.socket(fileno=lease) as connection:
-        if (request := egress.begin()) is not None:
-            poll.register(request, select.POLLIN)
-        try:
-            death = os.pidfd_open(client)
-        except ProcessLookupError:
-            death = -1
-            connection.shutdown(socket.SHUT_RDWR)
-        else:
-            poll.register(death, select.POLLIN)
-        while end not in (ready := [descriptor for descriptor, _ in poll.poll()]):
-            if death in ready:
-                connection.shutdown(socket.SHUT_RDWR)
-                poll.unregister(death)
-            if request in ready and not egress.turn(boot):
-                poll.unregister(request)
-        if death >= 0:
-            os.close(death)
+    if (request := egress.begin()) is not None:
+        poll.register(request, select.POLLIN)
+    while end not in (ready := [descriptor for descriptor, _ in poll.poll()]):
+        if request in ready and not egress.turn(boot):
+            poll.unregister(request)
     os.close(end)
-
-
-def _make_directory(path: str) -> None:
-    """Make the enclave's directory. That of all enclaves must be ours alone, whoever made it."""
-    parent = os.path.dirname(path)
-    for _ in range(ATTEMPTS):
-        # The last enclave of another session may just be removing it.
-        with suppress(FileNotFoundError):
-            os.makedirs(parent, mode=0o700, exist_ok=True)
-            if not is_ours_alone(parent):
-                raise OSError(f"{parent} is not a directory of ours alone: remove it")
-            os.mkdir(path, mode=0o700)
-            return
-    raise OSError(f"{path} cannot be made: {parent} is removed again and again")
 
 
 def _listen(directory: str) -> socket.socket:
@@ -174,7 +153,7 @@ def _told(trace: int, status: int) -> str:
 
 def _boot(
     plan: dict[str, Any],
-    lease: int,
+    clients: tuple[int, int, int],
     listener: socket.socket,
     origin: list[int],
     parent: socket.socket,
@@ -199,29 +178,34 @@ def _boot(
         syscalls.unshare(NEW_NAMESPACES)
         child = os.fork()
         if child == 0:
-            _init(plan, lease, listener, bool(origin), egress)
-        os.close(lease)
+            _init(plan, clients, listener, bool(origin), egress)
+        for descriptor in clients:
+            os.close(descriptor)
         listener.close()
         if egress is not None:
             egress.close()
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     except BaseException as error:
-        _tell(lease, error)
+        _tell(clients[0], error)
     finally:
         os._exit(code if code >= 0 else 128 - code)
 
 
 def _init(
-    plan: dict[str, Any], lease: int, listener: socket.socket, forked: bool, egress: socket.socket | None
+    plan: dict[str, Any],
+    clients: tuple[int, int, int],
+    listener: socket.socket,
+    forked: bool,
+    egress: socket.socket | None,
 ) -> None:
     code = 1
+    lease, client, holder = clients
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         mounts.private_root()
         mounts.proc("/proc")
-        init = Init(plan, socket.socket(fileno=lease), listener, forked, egress)
-        init.run()
-        code = 0
+        init = Init(plan, socket.socket(fileno=lease), listener, forked, egress, client, holder)
+        code = LEFT if init.run() else 0
     except BaseException as error:
         _tell(lease, error)
     finally:
