@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from pytest_enclave.run.outcome import Run
 from pytest_enclave.run.pipeline import Options, Tools
 from pytest_enclave.run.pipeline import run as run_pipeline
 from pytest_enclave.run.state import EnclaveState
+from pytest_enclave.store.artifacts import ArtifactStore
+from pytest_enclave.store.journal import Journal
 
 
 @dataclass
@@ -49,6 +51,15 @@ class Laboratory:
     def outcomes(self, body: str | Path | Source, args: Any = None) -> list[str]:
         """The outcome of every instruction of a run that ends well."""
         return [str(step.outcome) for step in self.ok(body, args).instructions]
+
+    def elsewhere(self) -> Laboratory:
+        """The same enclave as another process has it: a journal and an artifact store of its own over the same files.
+
+        Whoever gets it closes its journal.
+        """
+        journal = Journal(self.state.journal._path)
+        artifacts = ArtifactStore(self.state.artifacts._root, journal)
+        return replace(self, state=replace(self.state, journal=journal, artifacts=artifacts), events=[])
 
     @property
     def engine(self) -> SimulatedEngine:

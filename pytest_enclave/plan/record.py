@@ -20,7 +20,7 @@ class Record:
     instructions. `resolved` is the same with future references replaced; `values` what it produced, producer → field →
     value; `contents` the digest of each artifact it made; `services` the resolved config of each service it made;
     `images` the digest behind each image reference. `stale` says why its effect may not be there any more; empty while
-    it is.
+    it is. `stale_by` is the position of the instruction whose doing that is, 0 where it is none's.
     """
 
     name: str
@@ -36,6 +36,39 @@ class Record:
     images: Mapping[str, str] = field(default_factory=dict)
     message: str = ""
     stale: str = ""
+    stale_by: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What was recorded in the place of an instruction that ran again: its position, and the record.
+
+    `key` is the instruction's own key, to be compared with the recorded one; `by` the record of what made this one
+    stale, where an instruction did.
+    """
+
+    position: int
+    record: Record
+    key: str
+    by: Record | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """Where a plan parts from the enclave plan: its instruction there, and what is recorded instead.
+
+    None for the instruction: all of them are recorded, but what is recorded later has changed what they stand for.
+    """
+
+    instruction: Instruction | None
+    record: Record
+
+    def __str__(self) -> str:
+        old = self.record
+        if self.instruction is None:
+            return f"{old.name} at {old.location} has since changed what this plan asks for"
+        new = self.instruction
+        return f"{new.name} at {new.location} is not the {old.name} of {old.location} that ran here before"
 
 
 class Outcome(Enum):
@@ -52,13 +85,19 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An instruction as a run met it: outcome, duration in seconds, result in words, and why it ran or did not."""
+    """An instruction as a run met it: outcome, duration in seconds, result in words, and why it ran or did not.
+
+    Of one that ran, `resolved` is its canonical text with future references replaced, empty where that failed, and
+    `before` what was recorded in its place, None for one that is new.
+    """
 
     instruction: Instruction
     outcome: Outcome
     duration: float
     message: str = ""
     reason: str = ""
+    resolved: str = ""
+    before: Before | None = None
 
     @property
     def name(self) -> str:

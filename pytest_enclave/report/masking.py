@@ -17,7 +17,7 @@ is nobody's secret, and masking it would take the report's nouns away.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote as url_quote
 from urllib.parse import unquote
@@ -67,11 +67,19 @@ class Secrets:
     @classmethod
     def of_instructions(cls, instructions: Iterable[Instruction]) -> Secrets:
         """Every secret in these instructions' environment variables."""
-        calls = list(instructions)
-        values = {value for call in calls for value in _secret_values(dict(call.arguments))}
+        return cls._of_values([dict(call.arguments) for call in instructions])
+
+    @classmethod
+    def of_configs(cls, services: Mapping[str, Value]) -> Secrets:
+        """Every secret in the environment variables of services with these configs, by name."""
+        return cls._of_values([{"configs": dict(services)}])
+
+    @classmethod
+    def _of_values(cls, given: Sequence[Value]) -> Secrets:
+        values = {value for each in given for value in _secret_values(each)}
         if not values:
             return cls()
-        shown = {name for call in calls for name in _shown_names(dict(call.arguments))}
+        shown = {name for each in given for name in _shown_names(each)}
         futures = frozenset(future for value in values for future in find(value))
         literals = {text for value in values for text in _without_futures(value)}
         return cls(frozenset(text for text in literals if _worth_masking(text) and text not in shown), futures)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 
 from pytest_enclave.engine.protocol import Leak
+from pytest_enclave.ledger.entry import Entry
 from pytest_enclave.plan.record import Outcome
-from pytest_enclave.report.source_excerpt import longest
 from pytest_enclave.report.text import cells, plural, printable
 from pytest_enclave.run.outcome import Run
 
@@ -37,6 +38,9 @@ def leak_lines(leaks: Sequence[Leak]) -> list[str]:
     """A row for each leak, aligned, and then the commands that remove them, each once."""
     if not leaks:
         return []
+    # Nearly always there are none.
+    from pytest_enclave.report.source_excerpt import longest
+
     rows = [[" ".join(printable(text).split()) for text in (leak.kind, leak.name, leak.reason)] for leak in leaks]
     widths = [longest([row[column] for row in rows]) for column in (0, 1)]
     lines = [
@@ -48,3 +52,18 @@ def leak_lines(leaks: Sequence[Leak]) -> list[str]:
     return [line.rstrip() for line in lines] + [
         label + printable(command) for label, command in zip(labels, commands, strict=False)
     ]
+
+
+def kept_lines(kept: Sequence[Entry]) -> list[str]:
+    """What stays after the session, until when, and how it is removed."""
+    return [
+        f"enclave: {entry.name} ({entry.package}) is kept until {moment(entry.kept_until)}; "
+        f"remove it with `pytest --enclave-clean={entry.name}`"
+        for entry in kept
+        if entry.kept_until is not None
+    ]
+
+
+def moment(seconds: float) -> str:
+    """A point in time (seconds since the epoch) as users write it: `22 Nov 18:11`."""
+    return time.strftime("%d %b %H:%M", time.localtime(seconds))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeAlias
 
 from pytest_enclave.plan.values import Value, to_repr
 
 ELLIPSIS = "…"
 
-_ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_ESCAPE_SEQUENCE = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
+_UNPRINTABLE = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,15 @@ def printable(text: str) -> str:
 
     Newlines and tabs stay.
     """
-    text = _ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n")
-    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    escapes, unprintable = _patterns()
+    text = escapes.sub("", text).replace("\r\n", "\n")
+    return unprintable.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Compiled on first use: many sessions have nothing of others to print."""
+    return re.compile(_ESCAPE_SEQUENCE), re.compile(_UNPRINTABLE)
 
 
 def cells(text: str) -> int:

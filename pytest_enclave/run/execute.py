@@ -5,21 +5,24 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from pytest_enclave.errors import EnclaveError, ExecutionError, RunTimedOut
-from pytest_enclave.instructions.protocol import Context, InstructionType, Result
-from pytest_enclave.instructions.service_object import config_text
 from pytest_enclave.plan.canonical import call_text
 from pytest_enclave.plan.events import Emit, InstructionStarted, StepFinished
 from pytest_enclave.plan.facts import Facts
+from pytest_enclave.plan.footprint import Footprint
 from pytest_enclave.plan.futures import UnknownFuture, find, look_up
 from pytest_enclave.plan.image_sources import image_name
 from pytest_enclave.plan.instruction import Instruction
-from pytest_enclave.plan.record import Origin, Outcome, Record, Step
+from pytest_enclave.plan.record import Before, Origin, Outcome, Record, Step
 from pytest_enclave.plan.service import ServiceConfig
 from pytest_enclave.plan.values import Value
 from pytest_enclave.run.reuse import Action, Alignment, Candidate, Decision, Slot, decide, key_of, made_stale, spoiled
 from pytest_enclave.run.state import EnclaveState, leave_behind
+
+if TYPE_CHECKING:
+    from pytest_enclave.instructions.protocol import Context, InstructionType, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Execution:
     limits: Limits
     extract: Callable[[str, str], Value]
     emit: Emit
+    be_alone: Callable[[], None] = lambda: None
     random: random.Random = field(default_factory=random.Random)
     steps: list[Step] = field(default_factory=list)
     values: dict[str, Mapping[str, Value]] = field(default_factory=dict)
@@ -60,19 +64,26 @@ class Execution:
         started = self.state.engine.clock.now()
         self.emit(InstructionStarted(call, number, total))
         slot = self._current(slot)
+        before = self._before(candidate, slot)
+        text: str | None = None
         try:
             resolved = self._resolve(call)
-            decision = decide(candidate, slot, self._text(resolved))
+            text = self._text(resolved)
+            decision = decide(candidate, slot, text)
             if decision.action is Action.SKIP and slot is not None:
                 return self._skip(call, slot, decision)
-            return self._execute(candidate, resolved, slot, decision, started)
+            step = self._execute(candidate, resolved, slot, decision, started)
+            return replace(step, resolved=text, before=before)
         except BaseException as error:
             self.state.journal.put(spoiled(candidate, slot, self.state.journal.records))
             if not isinstance(error, EnclaveError):
                 raise
             told = self._explained(error, call)
             duration = self.state.engine.clock.now() - started
-            self._finish(Step(call, Outcome.FAILED, duration, told.message), number, total)
+            failed = Step(
+                call, Outcome.FAILED, duration, told.message, decide(candidate, slot, text).reason, text or "", before
+            )
+            self._finish(failed, number, total)
             raise told from None
 
     def _current(self, slot: Slot | None) -> Slot | None:
@@ -80,6 +91,13 @@ class Execution:
         if slot is None or slot.record.stale:
             return slot
         return replace(slot, record=self.state.journal.records[slot.position])
+
+    def _before(self, candidate: Candidate, slot: Slot | None) -> Before | None:
+        """What is recorded in the instruction's place, for those who ask why it ran again."""
+        if slot is None:
+            return None
+        by = self.state.journal.records.get(slot.record.stale_by)
+        return Before(slot.position, slot.record, candidate.key, by)
 
     def _resolve(self, call: Instruction) -> Instruction:
         try:
@@ -101,6 +119,8 @@ class Execution:
         self, candidate: Candidate, resolved: Instruction, slot: Slot | None, decision: Decision, started: float
     ) -> Step:
         replaced = candidate.footprint.services.keys() & self.services.keys()
+        if slot is not None or self._changes(candidate.footprint):
+            self.be_alone()
         context = self._context(self._unchanged(candidate, resolved, slot))
         result = self.types[resolved.name].execute(resolved, context)
         self._journal(candidate, resolved, slot, result)
@@ -109,7 +129,15 @@ class Execution:
         duration = self.state.engine.clock.now() - started
         return Step(candidate.instruction, outcome, duration, result.message, decision.reason)
 
+    def _changes(self, footprint: Footprint) -> bool:
+        """Whether it changes or removes what tests may be using, and does not only add (rule 7)."""
+        services, artifacts = self.services.keys(), set(self.state.artifacts.names())
+        return not (services.isdisjoint(footprint.makes) and artifacts.isdisjoint(footprint.artifacts))
+
     def _context(self, keep: frozenset[str]) -> Context:
+        # Nothing may be left to execute.
+        from pytest_enclave.instructions.protocol import Context
+
         return Context(
             site=self.state.site,
             clock=self.state.engine.clock,
@@ -128,6 +156,8 @@ class Execution:
         """Services of a batch that are already as it leaves them, so that only the others are replaced."""
         if slot is None or slot.record.stale or candidate.footprint.forced or len(candidate.footprint.services) < 2:
             return frozenset()
+        from pytest_enclave.instructions.service_object import config_text
+
         wanted = self.types[resolved.name].footprint(resolved)
         before = slot.record
         since = [record for position, record in self.state.journal.records.items() if position > slot.position]

@@ -11,20 +11,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_enclave.errors import PackageError
 from pytest_enclave.instructions.registry import Registry
-from pytest_enclave.language.interpret import OPTION, Interpretation, interpret
-from pytest_enclave.language.kept import KeptModules
 from pytest_enclave.package.arguments import parse_arguments
-from pytest_enclave.package.files import unchanged
-from pytest_enclave.package.git.repositories import Repositories
-from pytest_enclave.package.load import load
+from pytest_enclave.package.interpretation import Interpretation
 from pytest_enclave.package.locators import is_remote
 from pytest_enclave.package.package import Resolver, Source
 from pytest_enclave.plan.instruction import Plan
 from pytest_enclave.plan.values import Struct, Value
+from pytest_enclave.store.plans import KeptPlans
+
+if TYPE_CHECKING:
+    from pytest_enclave.language.kept import KeptModules
+    from pytest_enclave.package.git.repositories import Repositories
+
+OPTION = "--enclave-interpret-timeout"
+"""Where users say how long an interpretation may take, in a test session."""
 
 PackageLike: TypeAlias = "str | Path | Source"
 """A package: the path of a directory or a `.star` file, a locator, or `Source("…")` with the text itself."""
@@ -115,30 +119,57 @@ class Interpretations:
         self._timeout = timeout
         self._setting = setting
         self._resolve = resolve
-        self._others = others or Repositories.of(os.environ)
-        self._kept = kept or KeptModules.of(os.environ)
+        self._others = others
+        self._kept = kept
         self._lock = threading.Lock()
         self._known: dict[str, Interpretation] = {}
 
-    def interpret(self, request: Request, types: Registry, found: Mapping[str, Struct] = NOTHING_FOUND) -> Plan:
-        """The plan, for an enclave that has these services. Raises PackageError or InterpretationError."""
+    def interpret(
+        self,
+        request: Request,
+        types: Registry,
+        found: Mapping[str, Struct] = NOTHING_FOUND,
+        plans: KeptPlans | None = None,
+    ) -> Plan:
+        """The plan, for an enclave that has these services. Raises PackageError or InterpretationError.
+
+        `plans` are those that other processes have made for the same enclave.
+        """
         # The order of a dict's entries can reach the plan, though it does not tell requests apart.
         key = f"{request.key} {request.arguments!r}"
+        # Of what others have written, nobody knows whether it is as it was.
+        if request.unit_test or types.is_extended or is_remote(request.package):
+            plans = None
         with self._lock:
             known = self._known.get(key)
-            if known is None or known.seen not in (None, found) or not unchanged(known.files):
-                known = interpret(
-                    load(request.package, self._resolve, self._others),
-                    tuple(types.values()),
-                    request.arguments,
-                    main=request.main,
-                    timeout=self._timeout,
-                    setting=self._setting,
-                    resolve=self._resolve,
-                    others=self._others,
-                    kept=self._kept,
-                    found=found,
-                    unit_test=request.unit_test,
-                )
-                self._known[key] = known
+            if known is None and plans is not None:
+                known = plans.find(key)
+            if known is None or not known.holds(found):
+                known = self._interpret(request, types, found)
+                if plans is not None:
+                    plans.keep(key, known)
+            self._known[key] = known
         return known.plan
+
+    def _interpret(self, request: Request, types: Registry, found: Mapping[str, Struct]) -> Interpretation:
+        # Where the plan is known already, the interpreter is not even imported.
+        from pytest_enclave.language.interpret import interpret
+        from pytest_enclave.language.kept import KeptModules
+        from pytest_enclave.package.git.repositories import Repositories
+        from pytest_enclave.package.load import load
+
+        self._others = self._others or Repositories.of(os.environ)
+        self._kept = self._kept or KeptModules.of(os.environ)
+        return interpret(
+            load(request.package, self._resolve, self._others),
+            tuple(types.values()),
+            request.arguments,
+            main=request.main,
+            timeout=self._timeout,
+            setting=self._setting,
+            resolve=self._resolve,
+            others=self._others,
+            kept=self._kept,
+            found=found,
+            unit_test=request.unit_test,
+        )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pytest_enclave.errors import EnclaveError
 from pytest_enclave.plan.instruction import Plan
-from pytest_enclave.plan.record import Outcome, Step
+from pytest_enclave.plan.record import Outcome, Parting, Step
 from pytest_enclave.plan.values import Value
 
 
@@ -15,7 +15,8 @@ class Run:
     """A finished run: its steps in plan order, what the main function returned, and the error that ended it, if any.
 
     `output` is plain Python: structs are dicts, future references are replaced by their values. `mismatch` says why
-    nothing was reused, where the enclave had run another plan before; `duration` is in seconds.
+    nothing was reused, where the enclave had run another plan before, and `parting` where the two part; `recorded` is
+    how many instructions the enclave plan had before. `duration` is in seconds.
     """
 
     plan: Plan
@@ -24,6 +25,8 @@ class Run:
     error: EnclaveError | None = None
     mismatch: str = ""
     duration: float = 0.0
+    parting: Parting | None = None
+    recorded: int = 0
 
     def count(self, *outcomes: Outcome) -> int:
         """How many instructions had one of these outcomes."""

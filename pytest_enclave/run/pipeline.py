@@ -55,17 +55,27 @@ def run(
     options: Options,
     emit: Emit,
     before_execution: Callable[[Plan], None],
+    be_alone: Callable[[], None] = lambda: None,
 ) -> Run:
-    """Take the request through the pipeline. Never raises an EnclaveError: the run carries it."""
+    """Take the request through the pipeline. Never raises an EnclaveError: the run carries it.
+
+    `be_alone` is called before anything that is there already is changed: it returns when nobody uses the enclave.
+    """
     __tracebackhide__ = True
     clock = state.engine.clock
     started = clock.now()
     deadline = None if options.timeout is None else started + options.timeout
-    plan, steps, mismatch = Plan(), list[Step](), ""
+    plan, steps, parting = Plan(), list[Step](), None
+    recorded = len(state.journal.records)
+
+    def finished(output: Value, error: EnclaveError | None) -> Run:
+        mismatch = "" if parting is None else str(parting)
+        return Run(plan, tuple(steps), output, error, mismatch, clock.now() - started, parting, recorded)
+
     try:
         emit(PhaseStarted("interpreting"))
         found = state.services()
-        plan = tools.interpretations.interpret(request, tools.types, found)
+        plan = tools.interpretations.interpret(request, tools.types, found, state.plans)
         for warning in plan.warnings:
             emit(Warned(warning))
         before_execution(plan)
@@ -79,7 +89,7 @@ def run(
         ]
         records = state.journal.records
         alignment = align(candidates, records, facts)
-        mismatch = alignment.mismatch
+        parting = alignment.parting
         decisions = forecast(candidates, alignment, records)
 
         emit(PhaseStarted("validating", len(candidates)))
@@ -92,14 +102,24 @@ def run(
         emit(PhaseStarted("executing", len(candidates)))
         limits = Limits(options.parallelism, deadline, options.timeout)
         execution = Execution(
-            state, services, tools.types, facts, images, limits, tools.extract, emit, Random(options.seed), steps
+            state,
+            services,
+            tools.types,
+            facts,
+            images,
+            limits,
+            tools.extract,
+            emit,
+            be_alone,
+            Random(options.seed),
+            steps,
         )
-        execution.run(candidates, alignment)
-        output = _output(plan, execution.values)
-        return Run(plan, tuple(steps), output, None, mismatch, clock.now() - started)
+        with state.journal.running():
+            execution.run(candidates, alignment)
+        return finished(_output(plan, execution.values), None)
     except EnclaveError as error:
         error.sources = error.sources or plan.sources
-        return Run(plan, tuple(steps), None, error, mismatch, clock.now() - started)
+        return finished(None, error)
 
 
 def _output(plan: Plan, values: Values) -> Value:

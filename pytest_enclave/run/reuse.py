@@ -12,7 +12,8 @@ The rules (design §4). An instruction is skipped only if the enclave already sh
 3. *In-place update*: another config for a service of the same name, or other content for an artifact of the same name,
    takes over the slot. What may see the difference becomes stale, and runs again when it is submitted: each later
    instruction that looks into services; each later service mounting a changed artifact; and whatever has other resolved
-   arguments than before.
+   arguments than before. Where one of these uses a service that the plan stops or removes afterwards, that service is
+   made again before it.
 4. *Still true*: an instruction beyond the overlap that disturbs one inside it breaks the match; and the live services
    must be what the enclave plan as a whole implies: running, or stopped, from the recorded image.
 5. *Failures*: what was to be replaced by an instruction that failed cannot be relied on. Its record stays where it is,
@@ -30,7 +31,7 @@ from enum import Enum
 from pytest_enclave.plan.facts import Facts, ServiceFact, Status
 from pytest_enclave.plan.footprint import Footprint, Replay, disturbing
 from pytest_enclave.plan.instruction import Instruction
-from pytest_enclave.plan.record import Record
+from pytest_enclave.plan.record import Parting, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,11 @@ class Slot:
 class Alignment:
     """Candidate by candidate the slot it lies on, None for one beyond the enclave plan's end.
 
-    `mismatch` says where the plans first differ, where nothing aligned though there was something to align with.
+    `parting` is where the plans first differ, where nothing aligned though there was something to align with.
     """
 
     slots: tuple[Slot | None, ...]
-    mismatch: str = ""
+    parting: Parting | None = None
 
 
 class Action(Enum):
@@ -100,8 +101,9 @@ def align(candidates: Sequence[Candidate], records: Mapping[int, Record], facts:
         if slots and not _disturbed(slots, candidates, placed[offset + len(slots) :]):
             rest = [None] * (len(candidates) - len(slots))
             traces = _traces(placed)
-            return Alignment((*(_checked(slot, traces, facts) for slot in slots), *rest))
-    return Alignment((None,) * len(candidates), _first_difference(candidates, placed))
+            checked = (*(_checked(slot, traces, facts) for slot in slots), *rest)
+            return Alignment(_brought_back(candidates, checked, records, traces))
+    return Alignment((None,) * len(candidates), _parting(candidates, placed))
 
 
 def _slots_at(candidates: Sequence[Candidate], placed: Sequence[tuple[int, Record]]) -> list[Slot]:
@@ -172,22 +174,68 @@ def _checked(slot: Slot, traces: Mapping[str, _Trace], facts: Facts) -> Slot:
     return slot
 
 
+def _brought_back(
+    candidates: Sequence[Candidate],
+    slots: tuple[Slot | None, ...],
+    records: Mapping[int, Record],
+    traces: Mapping[str, _Trace],
+) -> tuple[Slot | None, ...]:
+    """What runs again finds the services that it uses (rule 3): where the plan stops or removes one later, it counts
+    as stale, so that it is made again before."""
+    found = list(slots)
+    at_rest = {name for name, trace in traces.items() if trace.left is not Status.RUNNING}
+    while at_rest:
+        decisions = forecast(candidates, Alignment(tuple(found)), records)
+        missing = {
+            (maker, name)
+            for user, decision in enumerate(decisions)
+            if decision.action is not Action.SKIP and candidates[user].footprint.replay is Replay.OBSERVE
+            for name in candidates[user].footprint.uses & at_rest
+            if (maker := _maker(name, candidates[:user])) is not None and decisions[maker].action is Action.SKIP
+        }
+        if not missing:
+            break
+        for maker, name in sorted(missing):
+            slot = found[maker]
+            assert slot is not None, "what is skipped lies on a slot"
+            verb = "removed" if traces[name].left is None else "stopped"
+            reason = f"service `{name}` was {verb} later in the plan, and what uses it runs again"
+            found[maker] = replace(slot, record=replace(slot.record, stale=reason))
+    return tuple(found)
+
+
+def _maker(name: str, earlier: Sequence[Candidate]) -> int | None:
+    """Where a service was made last."""
+    return next((at for at in reversed(range(len(earlier))) if name in earlier[at].footprint.services), None)
+
+
 def _untrue(name: str, record: Record, implied: Status | None, fact: ServiceFact | None) -> str:
     """Why the service is not as recorded, or nothing."""
     if implied is None:
         return ""
     if fact is None:
-        return f"service `{name}` is gone"
+        return f"service `{name}` is gone, and not by the plan"
     at_rest = fact.status in (Status.STOPPED, Status.EXITED)
     if implied is Status.STOPPED and not at_rest:
-        return f"service `{name}` is {fact.status.value}, not stopped"
+        return f"service `{name}` was started, and not by the plan"
     if implied is Status.RUNNING and fact.status is not Status.RUNNING and not _finished_job(name, record, fact):
-        code = "" if fact.exit_code is None else f" (exit code {fact.exit_code})"
-        verb = "has" if fact.status is Status.EXITED else "is"
-        return f"service `{name}` {verb} {fact.status.value}{code}, not running"
+        return _at_rest(name, fact)
     if name in record.services and fact.image not in record.images.values():
         return f"service `{name}` runs from another image than recorded"
     return ""
+
+
+_KILLED = 128 + 9
+
+
+def _at_rest(name: str, fact: ServiceFact) -> str:
+    """How a service that should run has come to rest."""
+    code = "" if fact.exit_code is None else f" (exit code {fact.exit_code})"
+    if fact.status is Status.EXITED:
+        return (
+            f"service `{name}` was killed{code}" if fact.exit_code == _KILLED else f"service `{name}` has exited{code}"
+        )
+    return f"service `{name}` was {fact.status.value}, and not by the plan"
 
 
 def _finished_job(name: str, record: Record, fact: ServiceFact) -> bool:
@@ -195,10 +243,10 @@ def _finished_job(name: str, record: Record, fact: ServiceFact) -> bool:
     return fact.exit_code == 0 and name in record.services and not record.services[name].get("ports")
 
 
-def _first_difference(candidates: Sequence[Candidate], placed: Sequence[tuple[int, Record]]) -> str:
+def _parting(candidates: Sequence[Candidate], placed: Sequence[tuple[int, Record]]) -> Parting | None:
     """Where the plans part, at the offset where they agree for longest."""
     if not candidates or not placed:
-        return ""
+        return None
     longest, at = -1, 0
     for offset in range(len(placed)):
         agreeing = 0
@@ -209,9 +257,15 @@ def _first_difference(candidates: Sequence[Candidate], placed: Sequence[tuple[in
         if agreeing > longest:
             longest, at = agreeing, offset
     if longest >= min(len(candidates), len(placed) - at):
-        return "instructions executed since have changed what this plan asks for"
-    new, old = candidates[longest].instruction, placed[at + longest][1]
-    return f"{new.name} at {new.location} is not the {old.name} of {old.location} that ran here before"
+        return Parting(None, _disturber(candidates, placed, at))
+    return Parting(candidates[longest].instruction, placed[at + longest][1])
+
+
+def _disturber(candidates: Sequence[Candidate], placed: Sequence[tuple[int, Record]], offset: int) -> Record:
+    """The first record after the overlap that has changed what the overlap stands for."""
+    slots = _slots_at(candidates, placed[offset:])
+    beyond = placed[offset + len(slots) :]
+    return next(record for position, record in beyond if _disturbed(slots, candidates, [(position, record)]))
 
 
 def decide(candidate: Candidate, slot: Slot | None, resolved: str | None) -> Decision:
@@ -222,16 +276,37 @@ def decide(candidate: Candidate, slot: Slot | None, resolved: str | None) -> Dec
     if slot.record.stale:
         return Decision(again, slot.record.stale)
     if candidate.footprint.forced:
-        return Decision(again, "it runs again each time")
+        return Decision(again, _forced(candidate))
     if slot.fit is Fit.UPDATE:
-        return Decision(again, "it changed" if candidate.instruction.text != slot.record.text else _content(candidate))
+        return Decision(again, _changed(candidate, slot.record))
     if resolved is not None and resolved != slot.record.resolved:
-        return Decision(again, "a value it depends on changed")
+        # Here as below: only what has changed is explained.
+        from pytest_enclave.plan.canonical_text import first_change
+
+        change = first_change(slot.record.resolved, resolved)
+        return Decision(
+            again, "a value it depends on changed" if change is None else f"the value of {change.path} changed"
+        )
     return Decision(Action.SKIP, "already done")
 
 
-def _content(candidate: Candidate) -> str:
-    return "an image it uses changed" if candidate.footprint.images else "the content of a file changed"
+def _forced(candidate: Candidate) -> str:
+    if candidate.instruction.get("force_update"):
+        return "`force_update` is set"
+    return "it runs again each time"
+
+
+def _changed(candidate: Candidate, record: Record) -> str:
+    """What is not as recorded: an argument, or what is behind a name in one."""
+    call = candidate.instruction
+    if call.text != record.text:
+        from pytest_enclave.plan.canonical_text import first_change
+
+        change = first_change(record.text, call.text)
+        return "it changed" if change is None else f"{change.path} changed"
+    if candidate.footprint.images:
+        return "an image it uses changed"
+    return f"the content of {' and '.join(f'`{call.get(argument)}`' for argument in call.files)} changed"
 
 
 def made_stale(
@@ -241,7 +316,7 @@ def made_stale(
     later = {position: record for position, record in records.items() if position > slot.position}
     reasons = {position: _outdated(record, candidate, changed_artifacts) for position, record in later.items()}
     return {
-        position: replace(record, stale=reasons[position])
+        position: replace(record, stale=reasons[position], stale_by=slot.position)
         for position, record in later.items()
         if reasons[position] and not record.stale
     }
@@ -252,16 +327,17 @@ def _outdated(record: Record, earlier: Candidate, changed_artifacts: frozenset[s
     made, touched = earlier.footprint.services, earlier.footprint.makes
     later = record.footprint
     if made:
-        what = "service " + ", ".join(f"`{name}`" for name in made) + " before it was replaced"
+        what = "service " + ", ".join(f"`{name}`" for name in made) + " was replaced"
     else:
-        what = f"{earlier.instruction.name} before it was run again"
+        what = f"{earlier.instruction.name} ran again before it"
     if later.replay is Replay.OBSERVE and (touched or earlier.footprint.replay is Replay.OBSERVE):
         return what
     if not changed_artifacts.isdisjoint(later.needs):
         names = ", ".join(f"`{name}`" for name in sorted(changed_artifacts & later.needs))
         return f"files artifact {names} changed"
     if later.replay is Replay.ACT and not later.acts_on.isdisjoint(made):
-        return "the service it acts on was replaced"
+        names = ", ".join(f"`{name}`" for name in sorted(later.acts_on & made.keys()))
+        return f"service {names} was replaced"
     return "" if touched.isdisjoint(later.makes) else what
 
 
@@ -271,14 +347,19 @@ def spoiled(candidate: Candidate, slot: Slot | None, records: Mapping[int, Recor
     if slot is not None:
         spoilt |= made_stale(slot, candidate, records, candidate.footprint.artifacts)
         before = records[slot.position]
-        spoilt[slot.position] = replace(before, stale="it failed when it last ran", values={}, contents={}, services={})
+        spoilt[slot.position] = replace(
+            before, stale="it failed when it last ran", stale_by=0, values={}, contents={}, services={}
+        )
     replaced = candidate.footprint.services.keys()
+    failing = 0 if slot is None else slot.position
     for position, record in records.items():
         lost = replaced & record.services.keys()
         if lost and position not in spoilt:
             names = ", ".join(f"`{name}`" for name in sorted(lost))
             kept = {name: config for name, config in record.services.items() if name not in lost}
-            spoilt[position] = replace(record, stale=f"replacing service {names} failed", services=kept)
+            spoilt[position] = replace(
+                record, stale=f"replacing service {names} failed", stale_by=failing, services=kept
+            )
     return spoilt
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pytest_enclave.engine.protocol import EnclaveId, Engine, Site
+from pytest_enclave.errors import HalfStarted
 from pytest_enclave.plan.record import Record
 from pytest_enclave.plan.service import ServiceConfig
 from pytest_enclave.plan.values import Struct, Value
 from pytest_enclave.store.artifacts import ArtifactStore
 from pytest_enclave.store.journal import Journal
+from pytest_enclave.store.plans import KeptPlans
 
 Config = TypeVar("Config", Struct, ServiceConfig)
 
@@ -25,6 +27,17 @@ class EnclaveState:
     site: Site
     journal: Journal
     artifacts: ArtifactStore
+    plans: KeptPlans | None = None
+
+    def refresh(self) -> None:
+        """Take over what other processes have done in it. Raises HalfStarted if one was killed in the middle of a run.
+
+        For whoever has the turn: nobody else runs anything in it meanwhile.
+        """
+        if self.journal.refresh():
+            self.site.refresh()
+        if self.journal.interrupted:
+            raise HalfStarted(f"enclave {self.id.name} is half-started: a run in it was killed")
 
     def services(self) -> dict[str, Struct]:
         """Every service that the enclave plan leaves in place, by name: its config, as the plan has it."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.protocol import Address, Engine, PullPolicy
 from pytest_enclave.errors import Problem, ValidationError
-from pytest_enclave.instructions.protocol import InstructionType
-from pytest_enclave.instructions.starting import service_spec
 from pytest_enclave.plan.events import Emit, Warned
 from pytest_enclave.plan.facts import Facts
 from pytest_enclave.plan.image_sources import Build, ImageSource, Login
 from pytest_enclave.plan.service import ServiceConfig
 from pytest_enclave.plan.world import KnownService, World
 from pytest_enclave.run.reuse import Action, Candidate, Decision
+
+if TYPE_CHECKING:
+    from pytest_enclave.instructions.protocol import InstructionType
 
 UNPLACED = Address("", "")
 """The address of a service that is only looked at: none is reserved before anything starts."""
@@ -40,6 +42,9 @@ def validate(
         if decision.action is Action.SKIP:
             continue
         found += problems
+        # Nothing may be left to start.
+        from pytest_enclave.instructions.starting import service_spec
+
         for name, config in kind.configs(call).items():
             found += (_at(problem, candidate) for problem in engine.check(service_spec(name, config, UNPLACED)))
     return found

@@ -77,9 +77,9 @@ def test_secrets_are_masked_from_the_moment_they_are_known() -> None:
     log = InstructionLog()
     log(Printed("early tell-nobody"))
     task = call("run_sh", HERE, run="login sesame-open", env_vars={"TOKEN": "sesame-open"})
-    log.hide(Secrets.of_instructions([task]))
+    log.hide(lambda: Secrets.of_instructions([task]))
     finish(log, task, 1, Outcome.EXECUTED, "0 sesame-open")
-    log.hide(Secrets(frozenset({"tell-nobody"})))
+    log.hide(lambda: Secrets(frozenset({"tell-nobody"})))
     assert log.text() == ("      early ••••\n   1/12 run_sh($ login ••••) … executed in 0.41 s   0 ••••")
 
 

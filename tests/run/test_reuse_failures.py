@@ -52,12 +52,12 @@ def test_the_next_run_goes_on_where_the_last_one_failed(lab: Laboratory):
 def test_a_failed_update_leaves_its_predecessors_done_and_is_tried_again(lab: Laboratory):
     lab.ok(SAY + a(1) + EXEC)
     broken = SAY + a(2, "never") + EXEC
-    assert reasons(lab, broken) == [("skipped", "already done"), ("failed", "")]
-    assert reasons(lab, broken) == [("skipped", "already done"), ("failed", "")]
+    assert reasons(lab, broken) == [("skipped", "already done"), ("failed", 'config.ports["never"] changed')]
+    assert reasons(lab, broken) == [("skipped", "already done"), ("failed", "it failed when it last ran")]
     assert reasons(lab, SAY + a(1) + EXEC) == [
         ("skipped", "already done"),
         ("updated", "it failed when it last ran"),
-        ("executed", "service `a` before it was replaced"),
+        ("executed", "service `a` was replaced"),
     ]
     assert lab.ok(SAY + a(1) + EXEC).executed == 0
 

@@ -41,10 +41,10 @@ def reasons(lab: Laboratory, plan: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("action", "reason"),
     [
-        (Action.KILL, "service `a` has exited, not running"),
-        (Action.STOP, "service `a` is stopped, not running"),
-        (Action.PAUSE, "service `a` is paused, not running"),
-        (Action.REMOVE, "service `a` is gone"),
+        (Action.KILL, "service `a` was killed"),
+        (Action.STOP, "service `a` was stopped, and not by the plan"),
+        (Action.PAUSE, "service `a` was paused, and not by the plan"),
+        (Action.REMOVE, "service `a` is gone, and not by the plan"),
     ],
 )
 def test_a_service_that_does_not_run_any_more_is_replaced(lab: Laboratory, action: Action, reason: str):
@@ -53,7 +53,7 @@ def test_a_service_that_does_not_run_any_more_is_replaced(lab: Laboratory, actio
     assert reasons(lab, A + B + EXEC) == [
         ("updated", reason),
         ("skipped", "already done"),
-        ("executed", "service `a` before it was replaced"),
+        ("executed", "service `a` was replaced"),
     ]
     assert lab.state.site.observe()["a"].status is Status.RUNNING
     assert lab.ok(A + B + EXEC).executed == 0
@@ -63,15 +63,15 @@ def test_a_stopped_service_that_a_test_started_is_stopped_again(lab: Laboratory)
     lab.ok(A + STOP)
     lab.enclave().services["a"].start()
     assert reasons(lab, A + STOP) == [
-        ("updated", "service `a` is running, not stopped"),
-        ("executed", "service `a` is running, not stopped"),
+        ("updated", "service `a` was started, and not by the plan"),
+        ("executed", "service `a` was started, and not by the plan"),
     ]
     assert lab.state.site.observe()["a"].status is Status.STOPPED
 
 
 @pytest.mark.parametrize(
     ("plan", "reason"),
-    [(STOP, "service `a` is running, not stopped"), (STOP + START, "service `a` has exited, not running")],
+    [(STOP, "service `a` was started, and not by the plan"), (STOP + START, "service `a` was killed")],
 )
 def test_an_action_alone_is_repeated_where_it_does_not_hold_any_more(lab: Laboratory, plan: str, reason: str):
     lab.ok(A + plan)
@@ -132,11 +132,11 @@ def test_a_file_that_changed_is_uploaded_again_and_whoever_mounts_it_replaced(la
     (package / "settings.txt").write_text("two")
     finished = lab.ok(package)
     assert [(str(step.outcome), step.reason) for step in finished.instructions] == [
-        ("updated", "the content of a file changed"),
+        ("updated", "the content of `./settings.txt` changed"),
         ("updated", "files artifact `settings` changed"),
         ("skipped", "already done"),
-        ("executed", "service `a` before it was replaced"),
-        ("executed", "service `a` before it was replaced"),
+        ("executed", "service `a` was replaced"),
+        ("executed", "service `a` was replaced"),
     ]
     assert finished.output == "two"
     assert lab.ok(package).executed == 0
@@ -174,3 +174,34 @@ def test_a_persistent_directory_is_part_of_what_a_service_is(lab: Laboratory):
     assert [lab.outcomes(plan.format(key)) for key in ("one", "one", "other")] == [
         ["executed"], ["skipped"], ["updated"],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "verb"),
+    [(STOP, Status.STOPPED, "stopped"), ('plan.remove_service("a")\n', None, "removed")],
+)
+@pytest.mark.parametrize("why", ["config", "disturbed"])
+def test_what_runs_again_finds_the_service_that_the_plan_ends_later(
+    lab: Laboratory, ending: str, status: Status | None, verb: str, why: str
+):
+    def plan(version: int) -> str:
+        b = f'plan.add_service("b", ServiceConfig(image = "img", env_vars = {{"V": "{version}"}}))\n'
+        return b + A + EXEC.replace("b", "a") + ending
+
+    lab.ok(plan(1))
+    if why == "disturbed":
+        lab.state.site.act("b", Action.KILL)
+    again = plan(2 if why == "config" else 1)
+    reason = f"service `a` was {verb} later in the plan, and what uses it runs again"
+    steps = lab.ok(again).instructions
+    assert [str(step.outcome) for step in steps] == ["updated", "updated", "executed", "executed"]
+    assert steps[1].reason == reason
+    fact = lab.state.site.observe().get("a")
+    assert (None if fact is None else fact.status) is status
+    assert lab.ok(again).executed == 0
+
+
+def test_a_service_that_the_plan_ends_later_is_left_alone_where_nothing_that_uses_it_runs_again(lab: Laboratory):
+    plan = A + EXEC.replace("b", "a") + STOP
+    lab.ok(plan + B)
+    assert lab.outcomes(plan + B.replace("img", "other")) == ["skipped", "skipped", "skipped", "updated"]

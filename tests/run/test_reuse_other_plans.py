@@ -54,7 +54,7 @@ def test_where_something_since_has_changed_what_is_asked_for_the_run_says_so(lab
     lab.ok(DB)
     lab.ok(DB + 'plan.stop_service("db")')
     finished = lab.ok(DB)
-    assert finished.mismatch == "instructions executed since have changed what this plan asks for"
+    assert finished.mismatch == "stop_service at <source>:3:22 has since changed what this plan asks for"
     assert [(str(step.outcome), step.reason) for step in finished.instructions] == [("updated", "new")]
 
 
@@ -98,12 +98,12 @@ def test_reasons_tell_what_before_an_instruction_changed(lab: Laboratory):
     lab.ok(plan.replace("TEXT", "one"))
     finished = lab.ok(plan.replace("TEXT", "two"))
     assert [(step.name, str(step.outcome), step.reason) for step in finished.instructions] == [
-        ("render_templates", "updated", "it changed"),
+        ("render_templates", "updated", 'config["t"].template changed'),
         ("add_service", "updated", "files artifact `f` changed"),
-        ("exec", "executed", "service `db` before it was replaced"),
-        ("add_service", "updated", "a value it depends on changed"),
-        ("print", "executed", "a value it depends on changed"),
+        ("exec", "executed", "service `db` was replaced"),
+        ("add_service", "updated", "the value of config.cmd[0] changed"),
+        ("print", "executed", "the value of msg changed"),
         ("print", "skipped", "already done"),
-        ("stop_service", "executed", "the service it acts on was replaced"),
-        ("start_service", "executed", "the service it acts on was replaced"),
+        ("stop_service", "executed", "service `db` was replaced"),
+        ("start_service", "executed", "service `db` was replaced"),
     ]

@@ -7,7 +7,7 @@ artifact f, `sf(a,1)` is a service that mounts f, `rm`, `stop`, `start` act on a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -95,35 +95,92 @@ ROWS = [
 WORDS = {"skipped": "skip", "executed": "run", "updated": "update"}
 
 
+BY = ("the same process", "another process", "a later session")
+"""Who runs the second plan."""
+
+
+@pytest.fixture
+def then(lab: Laboratory, request: pytest.FixtureRequest) -> Iterator[Callable[[], Laboratory]]:
+    """The enclave, after its first run, as whoever runs the second plan has it."""
+    opened = [lab.elsewhere()] if request.param == "another process" else []
+
+    def take() -> Laboratory:
+        if request.param == "a later session":
+            lab.state.journal.close()
+            opened.append(lab.elsewhere())
+        other = opened[-1] if opened else lab
+        other.state.refresh()
+        return other
+
+    yield take
+    for other in opened:
+        other.state.journal.close()
+
+
+by_anybody = pytest.mark.parametrize("then", BY, indirect=True)
+
+
+@by_anybody
 @pytest.mark.parametrize(
     ("before", "submitted", "expected", "kept"), [row[1:] for row in ROWS], ids=[r[0] for r in ROWS]
 )
-def test_row(lab: Laboratory, before: str, submitted: str, expected: str, kept: int):
+def test_row(lab: Laboratory, then: Callable[[], Laboratory], before: str, submitted: str, expected: str, kept: int):
     lab.ok(script(before))
-    assert [WORDS[outcome] for outcome in lab.outcomes(script(submitted))] == expected.split()
-    assert len(lab.kept) == kept
+    other = then()
+    assert [WORDS[outcome] for outcome in other.outcomes(script(submitted))] == expected.split()
+    assert len(other.kept) == kept
 
 
+@by_anybody
 @pytest.mark.parametrize("row", [row for row in ROWS if row[2]], ids=[row[0] for row in ROWS if row[2]])
-def test_an_identical_run_after_any_row_executes_nothing(lab: Laboratory, row: tuple[str, str, str, str, int]):
+def test_an_identical_run_after_any_row_executes_nothing(
+    lab: Laboratory, then: Callable[[], Laboratory], row: tuple[str, str, str, str, int]
+):
     lab.ok(script(row[1]))
     lab.ok(script(row[2]))
-    assert set(lab.outcomes(script(row[2]))) == {"skipped"}
+    assert set(then().outcomes(script(row[2]))) == {"skipped"}
 
 
+@by_anybody
 @pytest.mark.parametrize("version", [1, 2])
-def test_row_I19_a_forced_update_replaces_a_service_whether_it_changed_or_not(lab: Laboratory, version: int):
+def test_row_I19_a_forced_update_replaces_a_service_whether_it_changed_or_not(
+    lab: Laboratory, then: Callable[[], Laboratory], version: int
+):
     lab.ok(script("s(a,1) p1 x(a)"))
+    other = then()
     again = script(f"fs(a,{version}) p1 x(a)")
     for _ in range(2):
-        assert lab.outcomes(again) == ["updated", "skipped", "executed"]
-    assert len(lab.kept) == 3
+        assert other.outcomes(again) == ["updated", "skipped", "executed"]
+    assert len(other.kept) == 3
 
 
 def test_row_I13_a_script_that_grows_by_one_line_a_run_runs_one_line_a_run(lab: Laboratory):
     for length in range(1, 4):
         outcomes = lab.outcomes(script(" ".join(f"p{number}" for number in range(length))))
         assert outcomes == ["skipped"] * (length - 1) + ["executed"]
+
+
+def test_row_I13_whoever_runs_it(lab: Laboratory):
+    processes = [lab, lab.elsewhere(), lab.elsewhere()]
+    for length, process in enumerate([*processes, *processes], 1):
+        process.state.refresh()
+        outcomes = process.outcomes(script(" ".join(f"p{number}" for number in range(length))))
+        assert outcomes == ["skipped"] * (length - 1) + ["executed"]
+    for process in processes[1:]:
+        process.state.journal.close()
+
+
+def test_what_another_process_has_in_the_enclave_is_what_this_one_gets_back(lab: Laboratory):
+    plan = script("r(f,1) sf(a,1)") + '\nreturn plan.exec("a", ExecRecipe(command = ["cat", "/f/t"]))["output"]'
+    other = lab.elsewhere()
+    assert lab.ok(plan).output == "1"
+    other.state.refresh()
+    assert (other.ok(plan).output, other.ok(plan).executed) == ("1", 0)
+    assert other.ok(plan.replace('"1", data', '"2", data')).output == "2"
+    lab.state.refresh()
+    assert lab.ok(plan.replace('"1", data', '"2", data')).executed == 0
+    assert lab.state.artifacts.directories() == other.state.artifacts.directories()
+    other.state.journal.close()
 
 
 def test_row_I16_without_the_cache_a_new_enclave_runs_everything(laboratory):
