@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pytest_enclave.errors import Problem
 from pytest_enclave.instructions.protocol import Context, Defaults, Result
 from pytest_enclave.instructions.service_checks import config_problems, is_known_later
 from pytest_enclave.instructions.service_object import config_text, service_object, service_values
-from pytest_enclave.instructions.starting import start_services
 from pytest_enclave.plan import checks
-from pytest_enclave.plan.draft import Draft
 from pytest_enclave.plan.footprint import Footprint, Replay
 from pytest_enclave.plan.image_sources import image_name
 from pytest_enclave.plan.instruction import Instruction
@@ -18,6 +17,9 @@ from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.service import ServiceConfig, artifacts_of
 from pytest_enclave.plan.values import Struct, Value
 from pytest_enclave.plan.world import World
+
+if TYPE_CHECKING:
+    from pytest_enclave.plan.draft import Draft
 
 FORCE_UPDATE = Parameter("force_update", checks.BOOL, default=False, identity=False)
 """Replaces the service in each run, even where nothing has changed."""
@@ -56,6 +58,9 @@ class AddService(Defaults):
 
     def execute(self, call: Instruction, context: Context) -> Result:
         """Start it, and wait for its ports and its ready condition."""
+        # Most services are there already.
+        from pytest_enclave.instructions.starting import start_services
+
         name, config = call.get("name"), call.get("config")
         start_services(context, {name: ServiceConfig.of(config)})
         address = context.site.reserve(name)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pytest_enclave.errors import Problem
 from pytest_enclave.instructions.add_service import FORCE_UPDATE, check_services, footprint_of
 from pytest_enclave.instructions.protocol import Context, Defaults, Result
 from pytest_enclave.instructions.service_object import service_object, service_values
-from pytest_enclave.instructions.starting import start_services
 from pytest_enclave.plan import checks
-from pytest_enclave.plan.draft import Draft
 from pytest_enclave.plan.footprint import Footprint
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.service import ServiceConfig
 from pytest_enclave.plan.values import Value
 from pytest_enclave.plan.world import World
+
+if TYPE_CHECKING:
+    from pytest_enclave.plan.draft import Draft
 
 
 class AddServices(Defaults):
@@ -51,6 +53,9 @@ class AddServices(Defaults):
 
     def execute(self, call: Instruction, context: Context) -> Result:
         """Start those that are new or differ, and wait until all of them are ready."""
+        # Most services are there already.
+        from pytest_enclave.instructions.starting import start_services
+
         configs = self.configs(call)
         wanted = {name: config for name, config in configs.items() if name not in context.keep}
         start_services(context, wanted)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pytest_enclave.instructions.protocol import Context, Result
 from pytest_enclave.instructions.service_lookup import ServiceLookup, unknown
 from pytest_enclave.instructions.service_object import service_object
 from pytest_enclave.plan import checks
-from pytest_enclave.plan.draft import Draft
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.values import Value
+
+if TYPE_CHECKING:
+    from pytest_enclave.plan.draft import Draft
 
 
 class GetService(ServiceLookup):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pytest_enclave.instructions.protocol import Context, Defaults, Result
 from pytest_enclave.instructions.service_object import service_object
-from pytest_enclave.plan.draft import Draft
 from pytest_enclave.plan.footprint import Footprint, Replay
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.values import Value
+
+if TYPE_CHECKING:
+    from pytest_enclave.plan.draft import Draft
 
 
 class GetServices(Defaults):

@@ -1,66 +1,71 @@
-"""All instruction types by name: those of this folder, and those that plugins add."""
+"""All instruction types by name: those of this folder, and those that plugins add.
+
+A type's file is imported when the type is first asked for: a plan that has not changed needs few of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from pytest_enclave.instructions.add_service import AddService
-from pytest_enclave.instructions.add_services import AddServices
-from pytest_enclave.instructions.exec import Exec
-from pytest_enclave.instructions.get_cluster_type import GetClusterType
-from pytest_enclave.instructions.get_files_artifact import GetFilesArtifact
-from pytest_enclave.instructions.get_service import GetService
-from pytest_enclave.instructions.get_services import GetServices
-from pytest_enclave.instructions.print import Print
-from pytest_enclave.instructions.protocol import InstructionType
-from pytest_enclave.instructions.remove_service import RemoveService
-from pytest_enclave.instructions.render_templates import RenderTemplates
-from pytest_enclave.instructions.request import Request
-from pytest_enclave.instructions.run_python import RunPython
-from pytest_enclave.instructions.run_sh import RunSh
-from pytest_enclave.instructions.set_service import SetService
-from pytest_enclave.instructions.start_service import StartService
-from pytest_enclave.instructions.stop_service import StopService
-from pytest_enclave.instructions.store_service_files import StoreServiceFiles
-from pytest_enclave.instructions.upload_files import UploadFiles
-from pytest_enclave.instructions.verify import Verify
-from pytest_enclave.instructions.wait import Wait
+if TYPE_CHECKING:
+    from pytest_enclave.instructions.protocol import InstructionType
 
-BUILT_IN: tuple[InstructionType, ...] = (
-    AddService(),
-    AddServices(),
-    Exec(),
-    GetClusterType(),
-    GetFilesArtifact(),
-    GetService(),
-    GetServices(),
-    Print(),
-    RemoveService(),
-    RenderTemplates(),
-    Request(),
-    RunPython(),
-    RunSh(),
-    SetService(),
-    StartService(),
-    StopService(),
-    StoreServiceFiles(),
-    UploadFiles(),
-    Verify(),
-    Wait(),
-)
+CLASSES: Mapping[str, str] = {
+    "add_service": "AddService",
+    "add_services": "AddServices",
+    "exec": "Exec",
+    "get_cluster_type": "GetClusterType",
+    "get_files_artifact": "GetFilesArtifact",
+    "get_service": "GetService",
+    "get_services": "GetServices",
+    "print": "Print",
+    "remove_service": "RemoveService",
+    "render_templates": "RenderTemplates",
+    "request": "Request",
+    "run_python": "RunPython",
+    "run_sh": "RunSh",
+    "set_service": "SetService",
+    "start_service": "StartService",
+    "stop_service": "StopService",
+    "store_service_files": "StoreServiceFiles",
+    "upload_files": "UploadFiles",
+    "verify": "Verify",
+    "wait": "Wait",
+}
+"""The built-in types' classes; each stands in the file of this folder that has the type's name."""
 
 
-class Registry(Mapping[str, InstructionType]):
-    """Instruction types by canonical name; one added later replaces an earlier one of the same name."""
+class Registry(Mapping[str, "InstructionType"]):
+    """Instruction types by canonical name; one added later replaces an earlier one of the same name.
+
+    `is_extended` tells whether any were added.
+    """
 
     def __init__(self, added: Iterable[InstructionType] = ()) -> None:
-        self._types = {kind.name: kind for kind in (*BUILT_IN, *added)}
+        more = {kind.name: kind for kind in added}
+        self.is_extended = bool(more)
+        self._types: dict[str, InstructionType | None] = {**dict.fromkeys(CLASSES), **more}
 
     def __getitem__(self, name: str) -> InstructionType:
-        return self._types[name]
+        kind = self._types[name]
+        if kind is None:
+            kind = self._types[name] = _built_in(name)
+        return kind
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._types)
 
     def __len__(self) -> int:
         return len(self._types)
+
+
+def built_in() -> tuple[InstructionType, ...]:
+    """All types of this folder."""
+    return tuple(Registry().values())
+
+
+def _built_in(name: str) -> InstructionType:
+    kind: InstructionType = getattr(import_module(f"pytest_enclave.instructions.{name}"), CLASSES[name])()
+    return kind

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.protocol import Action
 from pytest_enclave.errors import Problem
 from pytest_enclave.instructions.protocol import Context, Result
 from pytest_enclave.instructions.service_action import ServiceAction
-from pytest_enclave.plan.draft import Draft
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.values import Value
 from pytest_enclave.plan.world import World
+
+if TYPE_CHECKING:
+    from pytest_enclave.plan.draft import Draft
 
 
 class RemoveService(ServiceAction):

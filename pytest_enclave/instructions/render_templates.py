@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from pytest_enclave.errors import ExecutionError
-from pytest_enclave.golang.template import Template, TemplateExecutionError, TemplateSyntaxError
-from pytest_enclave.golang.template.data import DataError, prepare
 from pytest_enclave.instructions.artifact import NAME, MakesArtifact, artifact_name
 from pytest_enclave.instructions.protocol import Context, Result
 from pytest_enclave.plan import checks
@@ -58,6 +56,10 @@ class RenderTemplates(MakesArtifact):
 
     def problems(self, arguments: Mapping[str, Value]) -> Mapping[str, str]:
         """Every path stays inside the artifact, every template parses, all data can be encoded."""
+        # The templates of a package that has not changed were parsed when it was new.
+        from pytest_enclave.golang.template import Template, TemplateSyntaxError
+        from pytest_enclave.golang.template.data import DataError, prepare
+
         found: dict[str, str] = {}
         for path, entry in arguments["config"].items():
             where = f"config[{quote(path)}]"
@@ -93,6 +95,9 @@ class RenderTemplates(MakesArtifact):
 
     def execute(self, call: Instruction, context: Context) -> Result:
         """Render every file."""
+        from pytest_enclave.golang.template import Template, TemplateExecutionError
+        from pytest_enclave.golang.template.data import DataError, prepare
+
         name = artifact_name(call)
         files: dict[str, bytes] = {}
         for path, entry in call.get("config").items():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from pytest_enclave.errors import InterpretationError, Problem
 from pytest_enclave.instructions.protocol import Defaults
 from pytest_enclave.instructions.service_checks import did_you_mean, is_known_later, unknown_service
-from pytest_enclave.plan.draft import Draft
 from pytest_enclave.plan.footprint import Footprint, Replay
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.world import World
+
+if TYPE_CHECKING:
+    from pytest_enclave.plan.draft import Draft
 
 
 class ServiceLookup(Defaults):

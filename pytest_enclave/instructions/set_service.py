@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pytest_enclave.errors import InterpretationError
 from pytest_enclave.instructions.add_service import AddService
@@ -11,11 +12,13 @@ from pytest_enclave.instructions.service_lookup import ServiceLookup, unknown
 from pytest_enclave.plan import checks
 from pytest_enclave.plan.canonical import call_text
 from pytest_enclave.plan.config_types import CONFIG_TYPES
-from pytest_enclave.plan.draft import Draft
 from pytest_enclave.plan.futures import find, producer_of_call
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.parameters import Parameter
 from pytest_enclave.plan.values import Struct, Value
+
+if TYPE_CHECKING:
+    from pytest_enclave.plan.draft import Draft
 
 FIXED = ("ports", "public_ports", "files", "entrypoint", "cmd", "env_vars")
 """What the script may have relied on since it added the service."""

@@ -65,6 +65,9 @@ _REWORDED: Sequence[tuple[re.Pattern[str], str, str]] = [
 _ATTRIBUTE = re.compile(
     r"Object of type `(?P<type>.*)` has no attribute `(?P<name>[^`]*)`(?P<hint>, did you mean `.*`\?)?"
 )
+_EXPECTATIONS = ("contains", "eq", "fail", "fails", "false", "lt", "ne", "true")
+"""What `expect` has in files of unit tests."""
+
 _HINT = re.compile(r",? did you mean `(?P<near>.*)`\?")
 
 
@@ -182,5 +185,7 @@ def _no_attribute(
         return f"`plan` has no `{name}`", f"did you mean `{near[0]}`?" if near else f"there are {known}"
     hint = _HINT.search(match["hint"] or "")
     remedy = f"did you mean `{hint['near']}`?" if hint and "\0" not in hint["near"] else ""
+    if not remedy and owner in ("expect", "verify") and file.endswith("_test.star"):
+        remedy = f"there are {', '.join(f'`{known}`' for known in _EXPECTATIONS)}"
     of_kind = "" if kind == "struct" else f" (of type {kind})" if owner else f" of type {kind}"
     return f"{f'`{owner}`' if owner else 'the value'}{of_kind} has no field `{name}`", remedy

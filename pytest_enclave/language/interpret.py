@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 from pytest_enclave.errors import EnclaveError, InterpretationError, PackageError
@@ -24,12 +24,12 @@ from pytest_enclave.language.loader import Wanted
 from pytest_enclave.language.natives import NeedCare, NeedModule
 from pytest_enclave.language.sources import Sources
 from pytest_enclave.language.unit_tests import NeedMock, Trial
-from pytest_enclave.package.files import FileState
 from pytest_enclave.package.finding import Finder, NeedFetch
 from pytest_enclave.package.git.repositories import Repositories
+from pytest_enclave.package.interpretation import Interpretation
 from pytest_enclave.package.package import Package, Resolver
 from pytest_enclave.plan.draft import Draft
-from pytest_enclave.plan.instruction import Plan, Signature
+from pytest_enclave.plan.instruction import Signature
 from pytest_enclave.plan.values import Struct, Value
 from pytest_enclave.source import Location
 
@@ -55,18 +55,6 @@ _REMEDIES = {
     _TOO_MUCH: "look for texts or lists that grow with each step of a loop",
     _BROKE_DOWN: "look for a loop that puts a value into its own successor, as `x = [x]` does",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Interpretation:
-    """A plan, and the states of all files it came from: while these are `unchanged`, so is the plan.
-
-    `seen` are the services of the enclave, by name, where the script has asked for them: the plan is for those alone.
-    """
-
-    plan: Plan
-    files: tuple[FileState, ...]
-    seen: Mapping[str, Struct] | None = None
 
 
 def interpret(
@@ -124,7 +112,7 @@ def interpret(
                         trial.tell()
                     plan = replace(plan, warnings=(*finder.warnings.values(), *plan.warnings))
                     files = (*sources.states.values(), *finder.states, *attempt.recorder.files.values())
-                    return Interpretation(plan, files, draft.seen)
+                    return Interpretation(plan, files, draft.seen, finder.lasts)
         except EnclaveError as error:
             if trial is not None:
                 trial.tell()

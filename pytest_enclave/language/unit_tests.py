@@ -24,6 +24,7 @@ from pytest_enclave.language.diagnostics import caller, callers
 from pytest_enclave.language.module import Module
 from pytest_enclave.language.recorder import Recorder
 from pytest_enclave.plan.completion import complete
+from pytest_enclave.plan.futures import find
 from pytest_enclave.plan.values import Opaque, Struct, Value, find_opaque, quote, to_canonical, to_repr
 from pytest_enclave.source import Frame, Location
 
@@ -37,6 +38,7 @@ MODULE = "<unit tests>"
 """The file that `unit_tests.star` seems to be."""
 
 _PLAN = "\0plan"
+_LATER = "a value that instructions produce is not known while a plan is made: compare it with `plan.verify(…)`"
 _SHORT = 60
 _WORDS = {
     "eq": "{} is not {}",
@@ -135,6 +137,7 @@ class Trial:
             "test_config": lambda crossing: recorder.encode(_config(recorder, *recorder.decode(crossing))),
             "test_debug": self._debug,
             "test_refuse": _refuse,
+            "refuse_print": _refuse_print,
         }
 
     # expect.fails
@@ -207,6 +210,13 @@ def _refuse(message: str) -> NoReturn:
     raise InterpretationError(message)
 
 
+def _refuse_print() -> NoReturn:
+    raise InterpretationError(
+        "`print` is not available in packages",
+        remedy="write `kurtosistest.debug(…)` in a unit test, and `plan.print(…)` elsewhere",
+    )
+
+
 def _unexpected(name: str, values: list[Value], text: str) -> NoReturn:
     shown = list(map(to_repr, values))
     if name == "fail":
@@ -215,10 +225,11 @@ def _unexpected(name: str, values: list[Value], text: str) -> NoReturn:
         message = {"eq": "the values differ", "ne": "the values are equal"}.get(name, "it does not hold")
     else:
         message = _WORDS[name].format(*shown)
+    remedy = _LATER if next(find(values), None) is not None else ""
     if name in _SIGNS:
         comparison = (values[0], _SIGNS[name], values[1])
-        raise ExpectationFailed(f"expect.{name}: {message}", comparison=comparison)
-    raise ExpectationFailed(f"expect.{name}: {message}{f': {text}' if text and name != 'fail' else ''}")
+        raise ExpectationFailed(f"expect.{name}: {message}", comparison=comparison, remedy=remedy)
+    raise ExpectationFailed(f"expect.{name}: {message}{f': {text}' if text and name != 'fail' else ''}", remedy=remedy)
 
 
 def _are_equal(left: Value, right: Value) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_enclave.errors import PackageError
-from pytest_enclave.golang.yaml import YamlError, loads_args
 from pytest_enclave.package.files import read_text
 from pytest_enclave.plan.values import Value, with_article
 from pytest_enclave.source import Location
@@ -43,6 +42,9 @@ def parse_arguments(value: object) -> dict[str, Value]:
 def _parse(text: str, shown: str) -> dict[str, Value]:
     if not text.strip():
         return {}
+    # Most tests give none, or a dict.
+    from pytest_enclave.golang.yaml import YamlError, loads_args
+
     try:
         parsed = loads_args(text)
     except YamlError as error:

@@ -17,13 +17,15 @@ READ_LIMIT = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """A cheap fingerprint: modification time in nanoseconds and size in bytes.
+    """A cheap fingerprint: when it was modified, when anything about it was changed (nanoseconds), and size in bytes.
 
-    Both are None for a path where nothing was, -1 for a size that means nothing, as a directory's.
+    All are None for a path where nothing was, -1 is a size that means nothing, as a directory's. Programs may set the
+    first time back, and so put another file of the same size in its place, but not the second.
     """
 
     path: Path
     mtime_ns: int | None
+    ctime_ns: int | None
     size: int | None
 
     @classmethod
@@ -32,8 +34,14 @@ class FileState:
         try:
             status = path.stat()
         except OSError:
-            return cls(path, None, None)
-        return cls(path, status.st_mtime_ns, status.st_size if stat.S_ISREG(status.st_mode) else -1)
+            return cls(path, None, None, None)
+        return cls.told(path, status)
+
+    @classmethod
+    def told(cls, path: Path, status: os.stat_result) -> FileState:
+        """The state that the system tells of."""
+        size = status.st_size if stat.S_ISREG(status.st_mode) else -1
+        return cls(path, status.st_mtime_ns, status.st_ctime_ns, size)
 
 
 def unchanged(states: Iterable[FileState]) -> bool:
@@ -76,7 +84,7 @@ def _read(path: Path, name: str) -> tuple[bytes, FileState]:
         os.close(descriptor)
         raise
     with open(descriptor, "rb") as file:
-        return file.read(READ_LIMIT + 1), FileState(path, status.st_mtime_ns, status.st_size)
+        return file.read(READ_LIMIT + 1), FileState.told(path, status)
 
 
 def _refuse_unreadable(status: os.stat_result, name: str) -> None:

@@ -28,13 +28,15 @@ class NeedFetch(Exception):
 class Finder:
     """Finds files. `states` are those of the manifests it read; `warnings`, by text, what users should know.
 
-    `waited` is how many seconds were spent on other repositories.
+    `waited` is how many seconds were spent on other repositories; `lasts` tells that the main package and what replaces
+    others is all that there was to find: elsewhere a branch may move without a file being changed.
     """
 
     def __init__(self, package: Package, resolve: Resolver | None = None, others: Repositories | None = None) -> None:
         self.states: list[FileState] = []
         self.warnings: dict[str, Problem] = {problem.message: problem for problem in package.warnings}
         self.waited = 0.0
+        self.lasts = not package.is_fetched
         self._fetches = True
         self._failed: dict[tuple[Locator, ...], PackageError] = {}
         self._package = package
@@ -91,6 +93,7 @@ class Finder:
         own = self._below_package(readings[0]) if readings else locator
         if own is not None:
             return Found(own or ".", self._package.tree(locator).existing(locator, own))
+        self.lasts = False
         return self._elsewhere(locator, caller, readings, in_package)
 
     def _readings(self, locator: str, caller: str) -> tuple[Locator, ...]:

@@ -35,9 +35,8 @@ def real_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 def real(real_engine: Engine, tmp_path: Path, tools: Tools) -> Iterator[Laboratory]:
     """A laboratory whose services are real."""
     name = EnclaveId(f"instructions-{os.getpid()}-{next(_numbers)}")
-    state = EnclaveState(
-        name, real_engine, real_engine.open(name), Journal(tmp_path / "journal"), ArtifactStore(tmp_path / "files")
-    )
+    journal = Journal(tmp_path / "journal")
+    state = EnclaveState(name, real_engine, real_engine.open(name), journal, ArtifactStore(tmp_path / "files", journal))
     yield Laboratory(state, tools, Options(seed=1, pull=PullPolicy.NEVER))
     assert state.site.close() == []
     state.journal.close()

@@ -20,8 +20,8 @@ def test_a_service_is_replaced_in_each_run_and_says_why(lab: Laboratory):
     steps = [lab.ok(A.format(FORCED)).instructions[0] for _ in range(3)]
     assert [(str(step.outcome), step.reason) for step in steps] == [
         ("executed", "new"),
-        ("updated", "it runs again each time"),
-        ("updated", "it runs again each time"),
+        ("updated", "`force_update` is set"),
+        ("updated", "`force_update` is set"),
     ]
     assert started(lab) == [["a"]] * 3
     assert lab.kept == ["add_service"]

@@ -6,7 +6,7 @@ import pytest
 
 from pytest_enclave.engine.protocol import Action
 from pytest_enclave.errors import InterpretationError, ValidationError
-from pytest_enclave.instructions.registry import BUILT_IN
+from pytest_enclave.instructions.registry import built_in
 from pytest_enclave.language.interpret import interpret
 from pytest_enclave.package.load import load
 from pytest_enclave.package.package import Source
@@ -88,7 +88,7 @@ def test_each_enclave_has_its_own_services(laboratory):
 
 def test_a_plan_is_kept_for_the_services_that_it_was_made_for_and_for_all_where_it_asks_for_none():
     def seen(script: str) -> object:
-        return interpret(load(Source(f"def run(plan):\n    {script}\n")), BUILT_IN, {}).seen
+        return interpret(load(Source(f"def run(plan):\n    {script}\n")), built_in(), {}).seen
 
     assert seen("plan.print(1)") is None
     assert seen("plan.get_services()") == {}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_enclave.instructions.registry import BUILT_IN
+from pytest_enclave.instructions.registry import built_in
 from pytest_enclave.language.interpret import interpret
 from pytest_enclave.package.load import load
 from pytest_enclave.package.package import Source
@@ -36,7 +36,7 @@ def plan_of(write: Callable[[Mapping[str, str]], Path]) -> PlanOf:
 
     def interpreted(package: str | Mapping[str, str], args: Mapping[str, Any] | None = None, **options: Any) -> Plan:
         target = Source(package) if isinstance(package, str) else write(package)
-        return interpret(load(target), BUILT_IN, args or {}, **options).plan
+        return interpret(load(target), built_in(), args or {}, **options).plan
 
     return interpreted
 

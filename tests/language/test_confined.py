@@ -162,14 +162,14 @@ def test_a_fork_of_a_process_with_threads_is_no_warning(plan_of: Callable[..., A
 
 INTERRUPTED = """
 import sys, time
-from pytest_enclave.instructions.registry import BUILT_IN
+from pytest_enclave.instructions.registry import built_in
 from pytest_enclave.language.interpret import interpret
 from pytest_enclave.package.load import load
 from pytest_enclave.package.package import Source
-interpret(load(Source("def run(plan): pass")), BUILT_IN, {})
+interpret(load(Source("def run(plan): pass")), built_in(), {})
 print("ready", flush=True)
 try:
-    interpret(load(Source(sys.stdin.read())), BUILT_IN, {}, timeout=60)
+    interpret(load(Source(sys.stdin.read())), built_in(), {}, timeout=60)
 except KeyboardInterrupt:
     print("interrupted", time.time(), flush=True)
 """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_enclave.errors import InterpretationError
-from pytest_enclave.instructions.registry import BUILT_IN
+from pytest_enclave.instructions.registry import built_in
 from pytest_enclave.language.interpret import interpret
 from pytest_enclave.package.files import unchanged
 from pytest_enclave.package.load import load
@@ -87,7 +87,7 @@ def test_what_is_no_archive_of_the_package_is_an_error_with_its_place(write: Wri
     root = write({"main.star": adding(image), "app.tar": "", "layout/index.json": "{}", "empty/file": ""})
     os.symlink("/etc/passwd", root / "link.tar")
     with pytest.raises(InterpretationError) as caught:
-        interpret(load(root), BUILT_IN, {})
+        interpret(load(root), built_in(), {})
     assert caught.value.message.startswith(f"ServiceConfig: `image`: {message}")
     assert str(caught.value.location) == "main.star:2:40"
 
@@ -95,7 +95,7 @@ def test_what_is_no_archive_of_the_package_is_an_error_with_its_place(write: Wri
 def test_the_other_kind_is_the_remedy(write: Write) -> None:
     root = write({"main.star": adding("docker-archive:layout"), "layout/index.json": "{}"})
     with pytest.raises(InterpretationError) as caught:
-        interpret(load(root), BUILT_IN, {})
+        interpret(load(root), built_in(), {})
     assert caught.value.remedy == "`oci:` names a directory with an OCI image layout"
 
 
@@ -106,7 +106,7 @@ def test_a_text_that_stands_alone_has_no_archives(plan_of: Callable[..., Any]) -
 
 def test_an_archive_that_changes_is_looked_at_again(write: Write) -> None:
     root = write({"main.star": adding("docker-archive:app.tar"), "app.tar": ""})
-    files = interpret(load(root), BUILT_IN, {}).files
+    files = interpret(load(root), built_in(), {}).files
     assert unchanged(files)
     (root / "app.tar").write_text("another")
     assert not unchanged(files)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_enclave.errors import InterpretationError
-from pytest_enclave.instructions.registry import BUILT_IN
+from pytest_enclave.instructions.registry import built_in
 from pytest_enclave.language.interpret import interpret
 from pytest_enclave.package.files import unchanged
 from pytest_enclave.package.load import load
@@ -85,7 +85,7 @@ def run(plan):
 
 def test_a_plan_is_interpreted_anew_when_a_context_has_changed(write: Write):
     root = write({"main.star": adding(building()), **DOCKERFILE, "images/api/app": "1"})
-    found = interpret(load(root), BUILT_IN, {})
+    found = interpret(load(root), built_in(), {})
     assert unchanged(found.files)
     (root / "images/api/more").write_text("")
     assert not unchanged(found.files)
@@ -146,7 +146,7 @@ def test_a_context_whose_files_lead_out_is_refused(write: Write, target: str, fi
     (root / "images/api" / file).unlink(missing_ok=True)
     (root / "images/api" / file).symlink_to(target)
     with pytest.raises(InterpretationError) as caught:
-        interpret(load(root), BUILT_IN, {})
+        interpret(load(root), built_in(), {})
     assert caught.value.message == f"ImageBuildSpec: `{file}` leads out of `images/api`, to {target}"
 
 
@@ -190,7 +190,7 @@ def test_tasks_take_every_kind_of_image(plan_of: Callable[..., Any], task: str):
     main = f'def run(plan):\n    plan.{task}"x", image = {building()})\n'
     plan = plan_of({"main.star": main, **DOCKERFILE})
     (call,) = plan.instructions
-    kind = next(kind for kind in BUILT_IN if kind.name == call.name)
+    kind = next(kind for kind in built_in() if kind.name == call.name)
     (config,) = kind.configs(call).values()
     assert isinstance(config.image_source, Build)
     assert kind.footprint(call).images == {config.image_source.name}
@@ -198,4 +198,4 @@ def test_tasks_take_every_kind_of_image(plan_of: Callable[..., Any], task: str):
 
 def test_a_text_of_a_test_has_no_files(plan_of: Callable[..., Any]):
     with pytest.raises(InterpretationError, match="is not part of a package"):
-        interpret(load(Source(adding(building(build_context_dir="/")))), BUILT_IN, {})
+        interpret(load(Source(adding(building(build_context_dir="/")))), built_in(), {})

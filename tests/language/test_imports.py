@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_enclave.errors import InterpretationError
-from pytest_enclave.instructions.registry import BUILT_IN
+from pytest_enclave.instructions.registry import built_in
 from pytest_enclave.language.interpret import interpret
 from pytest_enclave.package.files import unchanged
 from pytest_enclave.package.load import load
@@ -211,7 +211,7 @@ def test_a_resolver_finds_what_lies_outside(write: Callable[..., Path], tmp_path
         return outside / locator.rpartition("/")[2]
 
     root = write({"main.star": LIB.format('"github.com/x/y/lib.star"', "lib.other.a")})
-    assert interpret(load(root), BUILT_IN, {}, resolve=resolve).plan.output == 9
+    assert interpret(load(root), built_in(), {}, resolve=resolve).plan.output == 9
     assert asked == [
         ("github.com/x/y/lib.star", "main.star"),
         ("github.com/x/y/other.star", "github.com/x/y/lib.star"),
@@ -228,7 +228,7 @@ def test_the_files_of_an_interpretation_tell_whether_it_still_holds(write: Calla
             "site/index.html": "<html>",
         }
     )
-    files = interpret(load(root), BUILT_IN, {}).files
+    files = interpret(load(root), built_in(), {}).files
     names = {state.path.relative_to(root).as_posix() for state in files}
     assert names == {"kurtosis.yml", "main.star", "lib.star", "note", "site", "site/index.html"}
     assert unchanged(files)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pytest_enclave.errors import InterpretationError, PackageError
-from pytest_enclave.instructions.registry import BUILT_IN
+from pytest_enclave.instructions.registry import built_in
 from pytest_enclave.language.interpret import interpret
 from pytest_enclave.package.load import load
 from pytest_enclave.package.package import Source
@@ -81,7 +81,7 @@ def test_interpreting_works_in_several_threads_at_once(plan_of: Callable[..., An
 
     def work(number: int) -> None:
         package = load(Source(f"def run(plan):\n    return [x for x in range(20000)][-1] + {number}\n"))
-        outputs.append(interpret(package, BUILT_IN, {}).plan.output)
+        outputs.append(interpret(package, built_in(), {}).plan.output)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -152,7 +152,7 @@ SNIPPETS = st.lists(st.sampled_from(FRAGMENTS), max_size=30).map("".join)
 def test_any_text_gives_a_plan_or_a_clear_error(text: str) -> None:
     told = ""
     try:
-        interpret(load(Source(text)), BUILT_IN, {}, timeout=2)
+        interpret(load(Source(text)), built_in(), {}, timeout=2)
     except PackageError as error:
         told = str(error)
     assert "Traceback" not in told
@@ -162,7 +162,7 @@ def test_any_text_gives_a_plan_or_a_clear_error(text: str) -> None:
 
 def test_sources_of_any_length_of_line(tmp_path: Path) -> None:
     text = "def run(plan):\n    return len('" + "x" * 1_000_000 + "')\n"
-    assert interpret(load(Source(text)), BUILT_IN, {}).plan.output == 1_000_000
+    assert interpret(load(Source(text)), built_in(), {}).plan.output == 1_000_000
 
 
 def test_a_chain_of_thousands_of_functions_is_checked_in_one_pass(plan_of: Callable[..., Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_enclave.errors import EnclaveError, InterpretationError
-from pytest_enclave.instructions.registry import BUILT_IN
+from pytest_enclave.instructions.registry import built_in
 from pytest_enclave.language.confined import apart
 from pytest_enclave.language.interpret import Interpretation, interpret
 from pytest_enclave.package.files import unchanged
@@ -86,7 +86,7 @@ def interpreted(write: Callable[[Mapping[str, str]], Path], hub: Hub) -> Interpr
     def interpreted_in(package: Mapping[str, str] | str, **options: Any) -> Interpretation:
         others = options.pop("others", None) or Repositories.of(hub.environ)
         loaded = load(package if isinstance(package, str) else write(package), None, others)
-        return interpret(loaded, BUILT_IN, {}, others=others, **options)
+        return interpret(loaded, built_in(), {}, others=others, **options)
 
     return interpreted_in
 
@@ -147,14 +147,14 @@ def test_other_repositories_may_import_the_main_package(interpreted: Interpreted
 def test_packages_of_one_clone_see_each_other(tmp_path: Path, locator: str, says: str) -> None:
     write_repository(tmp_path, IMPORTS.format(locator))
     (tmp_path / ".git").mkdir()
-    assert interpret(load(tmp_path / "child"), BUILT_IN, {}).plan.output == says
+    assert interpret(load(tmp_path / "child"), built_in(), {}).plan.output == says
 
 
 @pytest.mark.parametrize("locator", ["../m.star", "/m.star"])
 def test_a_package_outside_of_a_clone_has_its_siblings_from_git(tmp_path: Path, locator: str) -> None:
     write_repository(tmp_path, IMPORTS.format(locator))
     with pytest.raises(InterpretationError, match=f"`{locator}` is in `github.com/test/repo`, and nothing is fetched"):
-        interpret(load(tmp_path / "child"), BUILT_IN, {})
+        interpret(load(tmp_path / "child"), built_in(), {})
 
 
 def write_repository(root: Path, main: str) -> None:

@@ -62,12 +62,12 @@ def tested(plan_of: Callable[..., Plan]) -> Tested:
 
 @pytest.fixture
 def plan_of(write: Callable[..., Any]) -> Callable[..., Plan]:
-    from pytest_enclave.instructions.registry import BUILT_IN
+    from pytest_enclave.instructions.registry import built_in
     from pytest_enclave.language.interpret import interpret
     from pytest_enclave.package.load import load
 
     def interpreted(files: dict[str, str], test_file: str, **options: Any) -> Plan:
-        return interpret(load(write(files) / test_file), BUILT_IN, {}, **options).plan
+        return interpret(load(write(files) / test_file), built_in(), {}, **options).plan
 
     return interpreted
 
@@ -488,3 +488,39 @@ def test_what_is_no_function_is_not_expected_to_fail(tested: Tested, given: str,
         tested(f"expect.fails({given})")
     start = "expect.fails: the first argument must be a function, as `lambda: …` makes one, not "
     assert caught.value.message.startswith(start + shown)
+
+
+# what is written wrongly
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "remedy"),
+    [
+        ("expect.eq(1)", "`eq` misses argument `y`", ""),
+        ("mock(plan)", "`mock` misses argument `method_name`", ""),
+        ("expect.fails(pattern = 'x')", "`fails` misses argument `f`", ""),
+        (
+            "expect.equal(1, 1)",
+            "`expect` has no field `equal`",
+            "there are `contains`, `eq`, `fail`, `fails`, `false`, `lt`, `ne`, `true`",
+        ),
+        (
+            "print(1)",
+            "`print` is not available in packages",
+            "write `kurtosistest.debug(…)` in a unit test, and `plan.print(…)` elsewhere",
+        ),
+    ],
+)
+def test_a_call_that_is_written_wrongly_is_told_by_its_own_name(
+    tested: Tested, line: str, message: str, remedy: str
+) -> None:
+    error = failure(tested, line, InterpretationError)
+    assert (error.message, error.remedy) == (message, remedy)
+
+
+def test_a_comparison_with_a_value_of_the_execution_says_how_it_is_compared(tested: Tested) -> None:
+    error = failure(tested, "expect.eq(plan.run_sh(run = 'x').output, 'x')")
+    assert error.remedy == (
+        "a value that instructions produce is not known while a plan is made: compare it with `plan.verify(…)`"
+    )
+    assert failure(tested, "expect.eq('y', 'x')").remedy == ""

@@ -15,7 +15,7 @@ import pytest
 from pytest_enclave import cache
 from pytest_enclave.engine.protocol import ExecResult
 from pytest_enclave.engine.simulated.script import Script
-from pytest_enclave.instructions.registry import BUILT_IN
+from pytest_enclave.instructions.registry import built_in
 from pytest_enclave.language.interpret import interpret
 from pytest_enclave.package.git.repositories import Repositories
 from pytest_enclave.package.load import load
@@ -42,7 +42,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def plan_of(package: Path, hub: Hub, **arguments: Value) -> Plan:
-    return interpret(load(package), BUILT_IN, arguments, others=Repositories.of(hub.environ)).plan
+    return interpret(load(package), built_in(), arguments, others=Repositories.of(hub.environ)).plan
 
 
 def test_it_is_one_plan_of_many_files(package: Path, hub: Hub) -> None:

@@ -18,7 +18,7 @@ from pytest_enclave.golang import json_text, layouts, yaml
 from pytest_enclave.golang.jq import JqProcess
 from pytest_enclave.golang.jq_process import ExtractionError
 from pytest_enclave.golang.template import Template, TemplateError
-from pytest_enclave.instructions.registry import BUILT_IN
+from pytest_enclave.instructions.registry import built_in
 from pytest_enclave.language.interpret import interpret
 from pytest_enclave.package.load import load
 from pytest_enclave.package.package import Source
@@ -72,7 +72,7 @@ def is_clear(message: str) -> bool:
 @given(mutants(CORPUS))
 @FUZZED
 def test_sources(text: str) -> None:
-    assert is_clear(told(lambda: interpret(load(Source(text)), BUILT_IN, {}, timeout=2), EnclaveError))
+    assert is_clear(told(lambda: interpret(load(Source(text)), built_in(), {}, timeout=2), EnclaveError))
 
 
 @given(st.lists(mutants(EXPRESSIONS), min_size=1, max_size=4))
@@ -80,7 +80,7 @@ def test_sources(text: str) -> None:
 def test_expressions(expressions: list[str]) -> None:
     body = "".join(f"    x = {expression}\n" for expression in expressions)
     text = f"def run(plan):\n    x = [1]\n    for _ in range(4):\n{body.replace('    x', '        x')}    return x\n"
-    assert is_clear(told(lambda: interpret(load(Source(text)), BUILT_IN, {}, timeout=2), EnclaveError))
+    assert is_clear(told(lambda: interpret(load(Source(text)), built_in(), {}, timeout=2), EnclaveError))
 
 
 MANIFESTS = [
@@ -97,7 +97,7 @@ def test_manifests(text: str) -> None:
         folder = Path(name)
         (folder / "kurtosis.yml").write_bytes(text.encode("utf-8", "surrogatepass"))
         (folder / "main.star").write_text("def run(plan):\n    pass\n")
-        assert is_clear(told(lambda: interpret(load(folder), BUILT_IN, {}), EnclaveError))
+        assert is_clear(told(lambda: interpret(load(folder), built_in(), {}), EnclaveError))
 
 
 VALUES = st.recursive(
@@ -113,7 +113,7 @@ VALUES = st.recursive(
     "text", ["def run(plan, args):\n    return args\n", "def run(plan, a = 1, **b):\n    return (a, b)\n"]
 )
 def test_arguments(text: str, arguments: dict[str, Any]) -> None:
-    assert is_clear(told(lambda: interpret(load(Source(text)), BUILT_IN, arguments), EnclaveError))
+    assert is_clear(told(lambda: interpret(load(Source(text)), built_in(), arguments), EnclaveError))
 
 
 @given(mutants(["a: 1\nb: [x, y]\n", '{"a": {"b": 1.5e3}}', "a: &x 0o7\nb: *x\n", "? a\n: !!int 3\n"]) | st.text())
