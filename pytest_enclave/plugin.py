@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_enclave.face.demands import MARKER, check_markers, nearest_package
+from pytest_enclave.face.demands import MARKER, check_all_markers, nearest_package
 from pytest_enclave.face.fixtures import enclave, enclave_factory
-from pytest_enclave.face.options import add_options
+from pytest_enclave.face.options import add_options, commands_of, for_pytest
 from pytest_enclave.face.session import SESSION, EnclaveSession
 
 if TYPE_CHECKING:
@@ -40,6 +40,23 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.stash[SESSION].settings.plan and config.pluginmanager.hasplugin("xdist"):
         # Workers could not print plans, and there is nothing to distribute.
         config.option.dist = "no"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(args: list[str]) -> None:
+    """What is meant for a service is not for pytest, which would take it for files, or not understand it."""
+    args[:] = for_pytest(args)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Options that look at enclaves, or remove them, take the place of a session."""
+    commands = commands_of(config)
+    if not commands or config.option.help or config.option.version:
+        return None
+    from pytest_enclave.face.commands.dispatch import execute
+
+    return execute(config, commands)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str] | None:
@@ -73,9 +90,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Wrong markers end the session before anything runs; in an xdist worker, which cannot, they fail their tests."""
     if hasattr(config, "workerinput"):
         return
-    for item in items:
-        if item.get_closest_marker("enclave") is not None:
-            check_markers(item)
+    check_all_markers(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """An xdist worker tells its controller which tests are of one group, before that has all the tests."""
+    path = getattr(session.config, "workerinput", {}).get("enclave_groups")
+    if path is not None:
+        from pytest_enclave.face.distribution import tell_groups
+
+        tell_groups(session.items, session.config.stash[SESSION].settings, Path(path))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -98,7 +123,22 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     try:
         return (yield)
     finally:
-        session.item = None
+        session.end()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test may run in a fork of this process, as with pytest-forked."""
+    item.config.stash[SESSION].begin_in_fork()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """A fork ends without a session's end."""
+    try:
+        return (yield)
+    finally:
+        item.config.stash[SESSION].end_in_fork()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -137,16 +177,36 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """An xdist worker does not know by itself what was named on the command line."""
+    """An xdist worker does not know by itself what was named on the command line, nor where to tell of its tests."""
+    from pytest_enclave.face.distribution import groups_path
     from pytest_enclave.face.items import named
+    from pytest_enclave.face.tenancy import tell_worker
 
     node.workerinput["enclave_named"] = named(node.config)
+    tell_worker(node, node.config.stash[SESSION].settings)
+    node.workerinput["enclave_groups"] = groups_path(node.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    """How xdist distributes the tests, unless the user has said how."""
+    from pytest_enclave.face.distribution import groups_path
+
+    path = groups_path(config)
+    if path is None:
+        return None
+    from pytest_enclave.face.scheduling import EnclaveScheduling
+
+    return EnclaveScheduling(config, log, Path(path))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """What an xdist worker has to say at its end is said here, at the end of all."""
-    node.config.stash[SESSION].workers |= getattr(node, "workeroutput", {}).get("enclave", {})
+    session, output = node.config.stash[SESSION], getattr(node, "workeroutput", {})
+    session.workers |= output.get("enclave", {})
+    if "enclave_explained" in output:
+        session.explained.add(output["enclave_explained"])
 
 
 def pytest_enter_pdb(config: pytest.Config) -> None:
@@ -169,7 +229,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """One line on what was executed and what reused; a section on what could not be removed."""
     session = config.stash[SESSION]
-    if session.runs or session.leaks or session.complaints or session.workers:
+    if session.runs or session.leaks or session.complaints or session.workers or session.kept or session.notes:
         from pytest_enclave.face.summary import summarise
 
         summarise(terminalreporter, session)

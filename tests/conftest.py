@@ -31,6 +31,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("docker")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the tests' sessions make is not recorded with the user's, and nothing of it is kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("CI", "true")
+        yield
+
+
 @pytest.fixture(scope="session")
 def docker_host() -> str:
     """Where the Docker engine for the tests is. The command that runs the tests says so; without one they fail."""
@@ -67,7 +76,8 @@ def laboratory(tmp_path: Path, tools: Tools) -> Iterator[Callable[..., Laborator
         root = tmp_path / name.name
         root.mkdir()
         engine = SimulatedEngine(script)
-        state = EnclaveState(name, engine, engine.open(name), Journal(root / "journal"), ArtifactStore(root / "files"))
+        journal = Journal(root / "journal")
+        state = EnclaveState(name, engine, engine.open(name), journal, ArtifactStore(root / "files", journal))
         made.append(Laboratory(state, tools))
         return made[-1]
 

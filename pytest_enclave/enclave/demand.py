@@ -15,22 +15,34 @@ Isolate: TypeAlias = Literal[False, True, "fork"]
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A request, with whom the enclave is shared or whose fork it is, and where the test's file is."""
+    """A request, with whom the enclave is shared or whose fork it is, and where the test's file is.
+
+    A `scope` is the id of a module or class: its tests alone share the enclave, in one process, and it goes with them.
+    """
 
     request: Request
     share: str | None = None
     isolate: Isolate = False
     here: Path | None = None
+    scope: str = ""
 
     @property
     def key(self) -> str:
         """Equal for demands that one shared enclave serves, or its forks."""
-        return f"share {self.share}" if self.share else f"package {self.request.key}"
+        key = f"share {self.share}" if self.share else f"package {self.request.key}"
+        return f"{key} in {self.scope}" if self.scope else key
 
     @property
     def slot(self) -> tuple[str, str]:
         """Equal for demands that the same run in the same enclave serves."""
         return self.key, self.request.key
+
+    @property
+    def title(self) -> str:
+        """What users call it: the share's name, or the package as it was named."""
+        package = self.request.path or self.request.package
+        named = str(package) if isinstance(package, (str, Path)) else "a Source"
+        return f"{self.share}: {named}" if self.share else named
 
     @property
     def name(self) -> str:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from pytest_enclave.enclave.paths import anchored, located
 from pytest_enclave.enclave.service import Service
+from pytest_enclave.enclave.turns import Turns, Undisputed
 from pytest_enclave.engine.protocol import Leak, LogLine
 from pytest_enclave.errors import EnclaveError
 from pytest_enclave.plan.events import Event
 from pytest_enclave.plan.instruction import Plan
 from pytest_enclave.plan.values import Value
-from pytest_enclave.run.forking import ForkPoint, begin, freeze
 from pytest_enclave.run.interpretation import PackageLike, Request
 from pytest_enclave.run.outcome import Run
 from pytest_enclave.run.pipeline import Options, Tools, run
 from pytest_enclave.run.state import EnclaveState
+from pytest_enclave.store.journal import Failure, JournalUnusable
+
+if TYPE_CHECKING:
+    from pytest_enclave.run.forking import ForkPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +38,22 @@ class Observers:
     before_close: Callable[[Enclave], None]
 
 
+UNDISPUTED = Undisputed()
+
+
 class Enclave:
     """One isolated environment of real services. Its methods may be called from several threads."""
 
-    def __init__(self, state: EnclaveState, tools: Tools, options: Options, observers: Observers) -> None:
+    def __init__(
+        self,
+        state: EnclaveState,
+        tools: Tools,
+        options: Options,
+        observers: Observers,
+        turns: Turns | Undisputed = UNDISPUTED,
+    ) -> None:
         self._state = state
+        self._turns = turns
         self._tools = tools
         self._options = options
         self._observers = observers
@@ -106,13 +123,21 @@ class Enclave:
             request = replace(request, arguments=Request.of(request.package, args).arguments)
         return request if main is None else replace(request, main=main)
 
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Nobody else runs anything in it meanwhile, in whichever process."""
+        __tracebackhide__ = True
+        with self._lock, self._turns.taken():
+            yield
+
     def execute(self, request: Request, here: Path | None = None) -> Run:
         """Run a complete request. The first one becomes the enclave's own. Raises what ended the run.
 
         `here` is what paths in later calls of `run` are relative to; at first that is the working directory.
         """
         __tracebackhide__ = True
-        with self._lock:
+        with self._lock, self._turns.taken() as be_alone:
+            self._state.refresh()
             self._request = self._request or request
             self._here = here or self._here
             finished = run(
@@ -122,6 +147,7 @@ class Enclave:
                 self._options,
                 self._emit,
                 lambda plan: self._observers.before_execution(self, plan),
+                be_alone,
             )
             self._last_run = finished
         self._observers.after_run(self, finished)
@@ -129,11 +155,20 @@ class Enclave:
             raise finished.error
         return finished
 
-    def freeze(self) -> ForkPoint:
-        """Make what it is now, after its last run, the point that forks begin from. Raises EngineError."""
-        with self._lock:
+    def freeze(self, untouched: Callable[[], bool] = lambda: True) -> ForkPoint | None:
+        """Make what it is now, after its last run, the point that forks begin from. Raises EngineError.
+
+        If that is not `untouched`, asked for when nobody uses it, nothing is frozen.
+        """
+        # Most enclaves are not forked.
+        from pytest_enclave.run.forking import freeze
+
+        with self._lock, self._turns.taken() as be_alone:
             if self._last_run is None:
                 raise EnclaveError("nothing has run in this enclave: there is nothing that forks could begin with")
+            be_alone()
+            if not untouched():
+                return None
             return freeze(self._state, self._last_run, self._tools, self._options, self._emit)
 
     def begin(self, point: ForkPoint, request: Request, here: Path | None = None) -> None:
@@ -141,6 +176,8 @@ class Enclave:
 
         The request becomes the enclave's own, and the other's last run its last run; nothing is executed.
         """
+        from pytest_enclave.run.forking import begin
+
         with self._lock:
             self._request, self._here = request, here
             self._last_run = begin(point, self._state, self._tools, self._options, self._emit)
@@ -160,6 +197,37 @@ class Enclave:
             if written:
                 lines[name] = written
         return lines
+
+    def use(self) -> None:
+        """The running test uses it: nobody changes it meanwhile, unless that test does."""
+        self._turns.use()
+
+    def remember_failure(self, session: str, slot: str, by: str, body: bytes) -> None:
+        """Tell other processes of the session of a run that failed (`Journal.remember_failure`)."""
+        with suppress(JournalUnusable):
+            self._state.journal.remember_failure(session, slot, by, body)
+
+    def forget_failure(self, session: str, slot: str) -> None:
+        """That run has been tried again, with success."""
+        with suppress(JournalUnusable):
+            self._state.journal.forget_failure(session, slot)
+
+    def known_failure(self, session: str, slot: str) -> Failure | None:
+        """What a process of the session has told of that run; None if nothing."""
+        with suppress(JournalUnusable):
+            return self._state.journal.failure(session, slot)
+        return None
+
+    def keep(self, until: float) -> None:
+        """Let it stay when its session ends, until then (seconds since the epoch). Raises EngineError."""
+        self._state.site.keep(until)
+
+    def leave(self) -> None:
+        """Let go of it, and leave it to others."""
+        try:
+            self._state.site.leave()
+        finally:
+            self._state.journal.close()
 
     def close(self) -> Sequence[Leak]:
         """Remove everything; returns what could not be removed. May be called again."""

@@ -9,7 +9,6 @@ from types import MappingProxyType
 
 from pytest_enclave.engine.protocol import Action, Clock, DeadlineExceeded, ExecResult, NotReached, Site
 from pytest_enclave.errors import RecipeFailed, ServiceError
-from pytest_enclave.instructions.starting import awaited_ports
 from pytest_enclave.plan.service import PortSpec, ServiceConfig
 
 
@@ -123,6 +122,9 @@ class Service:
         self._site.act(self._name, Action.RESUME)
 
     def _await_ports(self) -> None:
+        # What starts services is not needed for those that are there.
+        from pytest_enclave.instructions.starting import awaited_ports
+
         waited = awaited_ports(self._config).values()
         deadline = self._clock.now() + max((spec.wait or 0.0 for spec in waited), default=0.0)
         while self._clock.now() < deadline and not all(self._site.accepts(self._name, spec) for spec in waited):

@@ -1,40 +1,44 @@
 """Which enclave a test gets: shared by whoever asks for the same, its own, or its own copy of a shared one.
 
-Keys: `share = NAME` → the enclave of that name; else one for each package with the same arguments. `isolate = True` → a
-fresh one. A run that failed is not tried again in this session: whoever needs it next gets the same error. Nor is an
-engine that did not answer asked again.
+Keys: `share = NAME` → the enclave of that name; else one for each package with the same arguments; those of a module or
+class are its own. `isolate = True` → a fresh one. What is shared is shared by all processes of the session. A run that
+failed is not tried again in this session: whoever needs it next gets the same error. Nor is an engine that did not
+answer asked again.
 
 `isolate = "fork"` → a copy of the shared enclave with the same key, as it was right after the demand's run, when no
 test had been given it yet. Such a *base* is the shared enclave itself where that can still be had: it is frozen right
-after that run, if then forks are expected or asked for. Where a test has it already, or it was frozen after another
-run, the base is made anew: an enclave that no test ever gets, in which all that tests had run in the shared one by
-asking for it, up to the demand's run, is run again in the same order.
+after that run, if then forks are expected or asked for. Where a test has it already, also one of another process or of
+a former session, or it was frozen after another run, the base is made anew: an enclave that no test ever gets, in which
+all that tests of this process had run in the shared one by asking for it, up to the demand's run, is run again in the
+same order.
 """
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pytest_enclave.enclave.demand import Demand
-from pytest_enclave.enclave.directories import EnclaveDirectory, sweep
 from pytest_enclave.enclave.enclave import Enclave, Observers
+from pytest_enclave.enclave.tenure import Tenure
+from pytest_enclave.enclave.upkeep import FAILED, GIVEN, Upkeep
 from pytest_enclave.engine.protocol import EnclaveId, Engine, Leak, Site
-from pytest_enclave.errors import EnclaveError, EngineUnavailable
+from pytest_enclave.errors import EnclaveError, EngineUnavailable, HalfStarted
 from pytest_enclave.plan.events import Forked, PhaseStarted
-from pytest_enclave.run.forking import ForkPoint
 from pytest_enclave.run.interpretation import Request
 from pytest_enclave.run.pipeline import Options, Tools
-from pytest_enclave.run.state import EnclaveState
-from pytest_enclave.store.artifacts import ArtifactStore
-from pytest_enclave.store.journal import Journal
+
+if TYPE_CHECKING:
+    from pytest_enclave.run.forking import ForkPoint
 
 Slot = tuple[str, str]
 """An enclave's key, and that of a request that is run in it."""
+
+ATTEMPTS = 3
+"""How often an enclave is made for a demand when processes are killed in the middle of doing so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,37 +59,34 @@ class Base:
 
 @dataclass(slots=True)
 class Enclaves:
-    """All enclaves of one session on one engine. Closing it removes every one of them.
+    """All enclaves of one process of a session on one engine. Closing it removes, leaves or keeps every one of them.
 
     `expects_more` tells whether so many demands for fresh enclaves of the same package are still to come that it is
     worth while to have the engine get ready for them; `expects_fork`, whether there are demands for forks of the
-    enclave that this demand gets, as it is then. `complaints` tells what went wrong when enclaves were closed.
+    enclave that this demand gets, as it is then.
     """
 
     engine: Engine
     tools: Tools
     options: Options
     observers: Observers
+    tenure: Tenure = field(default_factory=Tenure.begin)
     reuse: bool = True
     expects_more: Callable[[Demand], bool] = lambda _: False
     expects_fork: Callable[[Demand], bool] = lambda _: False
-    complaints: list[str] = field(default_factory=list)
+    upkeep: Upkeep = field(init=False)
     _services: dict[str, Sequence[str]] = field(default_factory=dict)
     _shared: dict[str, Enclave] = field(default_factory=dict)
-    _given: set[Enclave] = field(default_factory=set)
     _asked: dict[str, list[Request]] = field(default_factory=dict)
     _bases: dict[Slot, Base] = field(default_factory=dict)
     _remade: dict[Slot, Enclave] = field(default_factory=dict)
     _failures: dict[Slot, Failure] = field(default_factory=dict)
     _unavailable: EngineUnavailable | None = None
-    _open: list[Enclave] = field(default_factory=list)
-    _directories: dict[str, EnclaveDirectory] = field(default_factory=dict)
-    _closing: list[Future[Sequence[Leak]]] = field(default_factory=list)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _turns: dict[str, threading.RLock] = field(default_factory=dict)
-    _closer: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(8, thread_name_prefix="enclave-close")
-    )
+
+    def __post_init__(self) -> None:
+        self.upkeep = Upkeep(self.engine, self.tools, self.options, self.observers, self.tenure)
 
     def alone(self, enclave: Enclave) -> bool:
         """Whether the enclave is that of one test, and nobody else gets it or a fork of it."""
@@ -104,13 +105,19 @@ class Enclaves:
         if demand.isolate == "fork":
             return self._fork(self._base(demand, by, using), demand, using)
         with self._turn(demand):
-            enclave = self._shared_one(demand)
-            using(enclave)
-            self._share(enclave, demand, by)
-            if self.expects_fork(demand) and _forks(demand) not in self._failures:
-                self._freeze_for_later(enclave, demand, by)
-            self._given.add(enclave)
-        return enclave
+            for _ in range(ATTEMPTS):
+                enclave = self._shared_one(demand)
+                using(enclave)
+                try:
+                    self._share(enclave, demand, by)
+                except HalfStarted as error:
+                    self._discard(enclave, error)
+                    continue
+                if self.expects_fork(demand) and _forks(demand) not in self._failures:
+                    self._freeze_for_later(enclave, demand, by)
+                self.upkeep.mark(enclave, GIVEN)
+                return enclave
+        raise HalfStarted("processes are killed again and again in the middle of making this enclave")
 
     def _turn(self, demand: Demand) -> threading.RLock:
         """Between the end of a run and a freeze no other thread shall be given the enclave."""
@@ -122,7 +129,7 @@ class Enclaves:
     def _fresh(self, demand: Demand, using: Callable[[Enclave], None]) -> Enclave:
         __tracebackhide__ = True
         services = self._services.get(demand.request.key, ())
-        enclave = self._create(demand.name, lambda identity: self._open_site(identity, services))
+        enclave = self._create(demand, lambda identity: self._open_site(identity, services))
         using(enclave)
         try:
             enclave.execute(demand.request, demand.here)
@@ -138,10 +145,21 @@ class Enclaves:
 
     def _shared_one(self, demand: Demand) -> Enclave:
         if demand.key not in self._shared:
-            enclave = self._create(demand.name, self._open_site)
+            if demand.scope:
+                enclave = self._create(demand, self._open_site)
+            else:
+                self._check_available()
+                enclave = self.upkeep.shared(demand.key, demand.name, self._open_site, package=demand.title)
             with self._lock:
                 self._shared[demand.key] = enclave
         return self._shared[demand.key]
+
+    def _discard(self, enclave: Enclave, error: EnclaveError) -> None:
+        """Whoever asks for it next gets another one."""
+        with self._lock:
+            self._shared = {key: other for key, other in self._shared.items() if other is not enclave}
+            self._remade = {slot: other for slot, other in self._remade.items() if other is not enclave}
+        self.upkeep.discard(enclave, error)
 
     def _share(self, enclave: Enclave, demand: Demand, by: str) -> None:
         """Run the demand's package in the shared enclave."""
@@ -154,7 +172,7 @@ class Enclaves:
     def _freeze_for_later(self, enclave: Enclave, demand: Demand, by: str) -> None:
         """Freeze the shared enclave after its run, where it can be a base. That it cannot be is for forks to tell."""
         __tracebackhide__ = True
-        if demand.slot in self._bases or not self._is_untouched(enclave):
+        if demand.slot in self._bases or self._has_been_frozen(enclave) or self.upkeep.is_marked(enclave, GIVEN):
             return
         try:
             self._freeze(enclave, demand, by)
@@ -162,22 +180,32 @@ class Enclaves:
             # What has not come up again is started by a further run.
             self._run(enclave, [demand.request], demand, demand.slot, by)
 
-    def _is_untouched(self, enclave: Enclave) -> bool:
-        return enclave not in self._given and enclave not in [base.enclave for base in self._bases.values()]
+    def _has_been_frozen(self, enclave: Enclave) -> bool:
+        return enclave in [base.enclave for base in self._bases.values()]
 
     def _run(self, enclave: Enclave, requests: Sequence[Request], demand: Demand, slot: Slot, by: str) -> None:
         """Run requests. What fails, or has failed, does so for this slot."""
         __tracebackhide__ = True
-        self._raise_known_failure(slot, by)
-        with self._remembered(enclave, slot, by):
-            for request in requests:
-                enclave.execute(request, demand.here)
+        # Who waits for another process to run the same has to know what has come of that.
+        with enclave.turn():
+            failed_before = self._raise_known_failure(enclave, slot, by)
+            with self._remembered(enclave, slot, by):
+                for request in requests:
+                    enclave.execute(request, demand.here)
+            if failed_before:
+                self._failures.pop(slot, None)
+                enclave.forget_failure(self.tenure.session.id, "\n".join(slot))
 
     def _freeze(self, enclave: Enclave, demand: Demand, by: str) -> None:
-        """Make the enclave, in which the demand's request was the last that ran, the base of forks."""
+        """Make the enclave, in which the demand's request was the last that ran, the base of forks.
+
+        Not if a test of another process has been given it meanwhile.
+        """
         __tracebackhide__ = True
         with self._remembered(enclave, _forks(demand), by):
-            self._bases[demand.slot] = Base(enclave, enclave.freeze())
+            point = enclave.freeze(lambda: not self.upkeep.is_marked(enclave, GIVEN))
+            if point is not None:
+                self._bases[demand.slot] = Base(enclave, point)
 
     @contextmanager
     def _remembered(self, enclave: Enclave, slot: Slot, by: str) -> Iterator[None]:
@@ -185,15 +213,33 @@ class Enclaves:
         __tracebackhide__ = True
         try:
             yield
+        except HalfStarted:
+            raise
         except EnclaveError as error:
+            # Most runs succeed.
+            import pickle
+
             error.enclave = enclave.name
             self._failures[slot] = Failure(error, by)
+            self.upkeep.mark(enclave, FAILED)
+            enclave.remember_failure(self.tenure.session.id, "\n".join(slot), by, pickle.dumps(error))
             raise
 
-    def _raise_known_failure(self, slot: Slot, by: str) -> None:
+    def _raise_known_failure(self, enclave: Enclave, slot: Slot, by: str) -> bool:
+        """Raise what this run has come to before, in this process or in another one of the session.
+
+        Whether it failed for who asks now, who may try again.
+        """
         failure = self._failures.get(slot)
+        if failure is None and (known := enclave.known_failure(self.tenure.session.id, "\n".join(slot))) is not None:
+            import pickle
+
+            # Of this user's own processes, and of this session: nobody else writes there.
+            failure = Failure(pickle.loads(known.body), known.by)
+            failure.error.reported_by = known.by
         if failure is not None and failure.by != by:
             raise failure.error.with_traceback(None)
+        return failure is not None
 
     # a copy of one that is shared
 
@@ -204,22 +250,25 @@ class Enclaves:
                 return self._bases[demand.slot]
             enclave = self._shared_one(demand)
             try:
-                self._raise_known_failure(demand.slot, by)
-                self._raise_known_failure(_forks(demand), by)
-                if self._is_untouched(enclave):
+                self._raise_known_failure(enclave, demand.slot, by)
+                self._raise_known_failure(enclave, _forks(demand), by)
+                if not self._has_been_frozen(enclave) and not self.upkeep.is_marked(enclave, GIVEN):
                     self._share(enclave, demand, by)
-                else:
+                    self._freeze(enclave, demand, by)
+                if demand.slot not in self._bases:
                     enclave = self._remade_one(demand)
                     self._run(enclave, self._asked_until(demand), demand, _forks(demand), by)
-                self._freeze(enclave, demand, by)
-            except EnclaveError:
+                    self._freeze(enclave, demand, by)
+            except EnclaveError as error:
                 using(enclave)
+                if isinstance(error, HalfStarted):
+                    self._discard(enclave, error)
                 raise
             return self._bases[demand.slot]
 
     def _remade_one(self, demand: Demand) -> Enclave:
         if demand.slot not in self._remade:
-            enclave = self._create(f"{demand.name}-base", self._open_site)
+            enclave = self._create(demand, self._open_site, "-base")
             with self._lock:
                 self._remade[demand.slot] = enclave
         return self._remade[demand.slot]
@@ -235,7 +284,7 @@ class Enclaves:
         __tracebackhide__ = True
         started = self.engine.clock.now()
         self.observers.event(base.enclave, PhaseStarted("forking"))
-        fork = self._create(f"{demand.name}-fork", base.point.fork)
+        fork = self._create(demand, base.point.fork, "-fork")
         using(fork)
         try:
             fork.begin(base.point, demand.request, demand.here)
@@ -247,27 +296,20 @@ class Enclaves:
 
     # how enclaves come and go
 
-    def _create(self, name: str, open_site: Callable[[EnclaveId], Site]) -> Enclave:
-        identity = EnclaveId(f"{name}-{secrets.token_hex(3)}")
-        # A Ctrl-C may come at any moment: what is there by then is undone, until the list of open enclaves has it.
-        with ExitStack() as undo:
-            directory = EnclaveDirectory.make(identity.name)
-            undo.callback(directory.remove)
-            site = open_site(identity)
-            undo.callback(site.close)
-            journal = Journal(directory.path / "journal.sqlite")
-            undo.callback(journal.close)
-            state = EnclaveState(identity, self.engine, site, journal, ArtifactStore(directory.path / "artifacts"))
-            enclave = Enclave(state, self.tools, self.options, self.observers)
-            with self._lock:
-                self._directories[identity.name] = directory
-                self._open.append(enclave)
-            undo.pop_all()
-        return enclave
+    def _create(self, demand: Demand, open_site: Callable[[EnclaveId], Site], kind: str = "") -> Enclave:
+        self._check_available()
+        return self.upkeep.make(demand.name + kind, open_site, package=demand.title)
 
-    def _open_site(self, identity: EnclaveId, services: Sequence[str] = ()) -> Site:
+    def _check_available(self) -> None:
         if self._unavailable is not None:
             raise self._unavailable.with_traceback(None)
+        try:
+            self.engine.probe()
+        except EngineUnavailable as error:
+            self._unavailable = error
+            raise
+
+    def _open_site(self, identity: EnclaveId, services: Sequence[str] = ()) -> Site:
         try:
             return self.engine.open(identity, services)
         except EngineUnavailable as error:
@@ -275,35 +317,18 @@ class Enclaves:
             raise
 
     def release(self, enclave: Enclave) -> None:
-        """Give an enclave back that nobody else will use: it is removed in the background."""
+        """Give an enclave back that nobody else will use: it is removed in the background, or kept if it has failed."""
         with self._lock:
-            if enclave in self._open:
-                self._open.remove(enclave)
-                self._closing.append(self._closer.submit(self._close_one, enclave))
+            self._shared = {key: other for key, other in self._shared.items() if other is not enclave}
+        self.upkeep.release(enclave)
 
     def close(self) -> Sequence[Leak]:
-        """Remove every enclave, side by side; returns what could not be removed, and adds to `complaints`."""
+        """Remove, leave or keep every enclave, side by side; returns what could not be removed."""
         with self._lock:
-            for enclave in list(self._open):
-                self.release(enclave)
             self._shared.clear()
             self._remade.clear()
             self._bases.clear()
-            closing, self._closing = self._closing, []
-        leaks = [leak for future in closing for leak in future.result()]
-        self._closer.shutdown()
-        sweep()
-        return leaks
-
-    def _close_one(self, enclave: Enclave) -> Sequence[Leak]:
-        """Whatever goes wrong with one enclave, the others' leaks have to be told."""
-        try:
-            return enclave.close()
-        except Exception as error:
-            self.complaints.append(f"removing {enclave.name}: {type(error).__name__}: {error}")
-            return []
-        finally:
-            self._directories[enclave.name].remove()
+        return self.upkeep.close()
 
 
 def _forks(demand: Demand) -> Slot:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,29 @@ MARKER = (
     "enclave(package=None, *, args=None, main=None, share=None, isolate=False): the environment a test needs. "
     "`package` is a path relative to the test's file, or a locator (`github.com/…`); tests that name the same package "
     "and arguments share one enclave, those with the same share=NAME share that one, isolate=True gives a test a fresh "
-    'one, isolate="fork" a copy of the shared one, as it was before any test.'
+    'one, isolate="module" or "class" the tests of its module or class one, isolate="fork" gives a test a copy of the '
+    "shared one, as it was before any test."
 )
 _KEYWORDS = ("package", "args", "main", "share", "isolate")
+_SCOPES: dict[str, type[pytest.Collector]] = {"module": pytest.Module, "class": pytest.Class}
+
+
+def check_all_markers(items: Iterable[pytest.Item]) -> None:
+    """Raise one pytest.UsageError for all markers that are used wrongly, with a line for each fault."""
+    faults: dict[str, list[str]] = {}
+    for item in items:
+        if item.get_closest_marker("enclave") is not None:
+            try:
+                check_markers(item)
+            except pytest.UsageError as error:
+                faults.setdefault(str(error).removeprefix(item.nodeid), []).append(item.nodeid)
+    if faults:
+        raise pytest.UsageError(*(f"{_and_more(tests)}{text}" for text, tests in faults.items()))
+
+
+def _and_more(tests: Sequence[str]) -> str:
+    first, *others = tests
+    return f"{first} and {len(others)} more" if others else first
 
 
 def check_markers(item: pytest.Item) -> None:
@@ -47,20 +67,37 @@ def _merged(item: pytest.Item) -> dict[str, Any]:
         unknown = [name for name in marker.kwargs if name not in _KEYWORDS]
         if unknown:
             raise pytest.UsageError(
-                f"{item.nodeid}: the marker enclave() takes no argument {unknown[0]!r}; it takes {', '.join(_KEYWORDS)}"
+                f"{item.nodeid}: the marker enclave() takes no argument {unknown[0]!r}; {_instead_of(unknown[0])}"
             )
         arguments = {**dict(zip(_KEYWORDS, marker.args, strict=False)), **marker.kwargs}
-        wrong = wrong_argument({name: value for name, value in arguments.items() if value is not None})
+        wrong = wrong_argument({name: value for name, value in arguments.items() if value is not None}, _SCOPES)
         if wrong:
             raise pytest.UsageError(f"{item.nodeid}: enclave{wrong}")
         merged |= arguments
-    if merged.get("share") and merged.get("isolate") is True:
-        raise pytest.UsageError(f"{item.nodeid}: a test cannot both share an enclave and be isolated from all others")
+    isolate = merged.get("isolate")
+    if merged.get("share") and isolate and isolate != "fork":
+        others = (
+            f"those of other {'classes' if isolate == 'class' else 'modules'}" if isolate in _SCOPES else "all others"
+        )
+        raise pytest.UsageError(f"{item.nodeid}: a test cannot both share an enclave and be isolated from {others}")
+    if isolate in _SCOPES and item.getparent(_SCOPES[isolate]) is None:
+        raise pytest.UsageError(f'{item.nodeid}: enclave(isolate="{isolate}"): the test is in no {isolate}')
     return merged
 
 
-def wrong_argument(arguments: Mapping[str, Any]) -> str:
-    """`(main=3): main must be the name of a function`, for the first that is of a wrong type or empty; else nothing."""
+def _instead_of(name: str) -> str:
+    """What might have been meant, or all there is."""
+    from difflib import get_close_matches
+
+    alike = get_close_matches(name, _KEYWORDS, 1)
+    return f"did you mean {alike[0]!r}?" if alike else f"it takes {', '.join(_KEYWORDS)}"
+
+
+def wrong_argument(arguments: Mapping[str, Any], scopes: Iterable[str] = ()) -> str:
+    """`(main=3): main must be the name of a function`, for the first that is of a wrong type or empty; else nothing.
+
+    `scopes` are those in which tests may be isolated together.
+    """
     from pytest_enclave.package.package import Source
 
     wanted: dict[str, tuple[tuple[type, ...], str]] = {
@@ -68,12 +105,12 @@ def wrong_argument(arguments: Mapping[str, Any]) -> str:
         "args": ((str, Mapping), "a dict, or JSON or YAML text"),
         "main": ((str,), "the name of a function"),
         "share": ((str,), "a name"),
-        "isolate": ((bool, str), 'True, False or "fork"'),
+        "isolate": ((bool, str), ", ".join(["True", "False", *(f'"{name}"' for name in scopes)]) + ' or "fork"'),
     }
     for name, value in arguments.items():
         types, words = wanted[name]
         empty = value == "" and name != "args"
-        unknown = name == "isolate" and isinstance(value, str) and value != "fork"
+        unknown = name == "isolate" and isinstance(value, str) and value not in ("fork", *scopes)
         if empty or unknown or not isinstance(value, types):
             return f"({name}={value!r}): {name} must be {words}"
     return ""
@@ -101,7 +138,12 @@ def demand_of(item: pytest.Item, settings: Settings) -> Demand:
         )
     args = anchored(marked.get("args"), here)
     request = Request.of(package, settings.args if args is None else args, marked.get("main") or settings.main)
-    return Demand(request, marked.get("share"), marked.get("isolate") or False, here)
+    isolate: Any = marked.get("isolate") or False
+    if isolate not in _SCOPES:
+        return Demand(request, marked.get("share"), isolate, here)
+    scope = item.getparent(_SCOPES[isolate])
+    assert scope is not None  # a marker that says otherwise is wrong
+    return Demand(request, here=here, scope=scope.nodeid)
 
 
 def may_fork(item: pytest.Item) -> bool:

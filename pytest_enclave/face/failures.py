@@ -111,9 +111,11 @@ def _show(item: pytest.Item, error: EnclaveError, report: pytest.TestReport, *, 
 def _attach(item: pytest.Item, error: EnclaveError | None, report: pytest.TestReport, *, again: bool) -> None:
     """What the services wrote since the test began, and what other plugins add; once per test."""
     used, item.stash[USED] = item.stash.get(USED, {}), {}
+    session = item.config.stash[SESSION]
+    if used:
+        session.failed(used)
     if again:
         return
-    session = item.config.stash[SESSION]
     if report.when == "call" and "enclave_factory" in getattr(item, "fixturenames", ()):
         # A fixture of a wider scope made them, for an earlier test; which of them this one used is not known.
         used = {enclave: session.began(engine) for enclave, engine in session.handmade.items()} | used

@@ -24,8 +24,9 @@ def enclave(request: pytest.FixtureRequest) -> Enclave:
     """The environment the test's package describes: its services run, and are shared with whoever asks for the same.
 
     Which package: `@pytest.mark.enclave("path", args={…}, share="name", isolate=True)`, `--enclave-package`, the ini
-    option `enclave_package`, or the nearest `kurtosis.yml` above the test's file. With `isolate="fork"` it is a copy of
-    what is shared otherwise, for this test alone.
+    option `enclave_package`, or the nearest `kurtosis.yml` above the test's file. With `isolate="module"` or "class" it
+    is shared by the tests of that module or class only, and goes with them. With `isolate="fork"` it is a copy of what
+    is shared otherwise, for this test alone.
     """
     __tracebackhide__ = True
     session = request.config.stash[SESSION]

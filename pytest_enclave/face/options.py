@@ -55,9 +55,80 @@ OPTIONS = (
         "simulated",
         ("simulated", "engine", "plan", "off"),
     ),
+    Option(
+        "keep",
+        "which enclaves stay when the tests are over, for the next run or to look at them "
+        "(default: never where CI is set, else on-failure)",
+        choices=("never", "on-failure", "always"),
+    ),
     Option("no_cache", "share nothing: every test gets a new enclave", is_flag=True),
+    Option("explain", "tell at the end why instructions ran although they had run before", is_flag=True),
     Option("plan", "print the plan of every package that the selected tests need, and start nothing", is_flag=True),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An option that does something in place of running tests; the ini file has none. `metavar` is what it takes.
+
+    One that is `optional` may be given without a value. What follows `--` goes to it as `words`.
+    """
+
+    name: str
+    help: str
+    metavar: str = ""
+    optional: bool = False
+    words: str = ""
+
+    @property
+    def flag(self) -> str:
+        """As written on the command line."""
+        return f"--enclave-{self.name}"
+
+    @property
+    def usage(self) -> str:
+        """With all that it takes."""
+        value = f"[={self.metavar}]" if self.optional else f"={self.metavar}" if self.metavar else ""
+        return f"{self.flag}{value}{self.words and f' {self.words}'}"
+
+
+COMMANDS = (
+    Command("ls", "list your enclaves that are there, by whatever session, and run no test"),
+    Command(
+        "clean",
+        "remove the enclaves that nobody uses; or the one of that name; or all, also those that are in use",
+        "NAME|all",
+        optional=True,
+    ),
+    Command("logs", "print what a service of an enclave that is there wrote; with -v, also when", "[NAME/]SERVICE"),
+    Command(
+        "exec",
+        "run a command in a service of an enclave that is there, and exit with its code",
+        "[NAME/]SERVICE",
+        words="-- COMMAND",
+    ),
+    Command(
+        "shell",
+        "a shell, or the command, in a service of an enclave that is there, on this terminal",
+        "[NAME/]SERVICE",
+        words="[-- COMMAND]",
+    ),
+)
+
+
+def commands_of(config: pytest.Config) -> dict[str, str]:
+    """The commands that were given: name and value, "" where there is none."""
+    given = {command.name: config.getoption(f"enclave_{command.name}") for command in COMMANDS}
+    return {name: "" if value is True else value for name, value in given.items() if value not in (None, False)}
+
+
+def for_pytest(arguments: list[str]) -> list[str]:
+    """The arguments without what follows `--`, where that is a command for a service, and no files."""
+    if "--" not in arguments:
+        return arguments
+    before = arguments[: arguments.index("--")]
+    flags = [command.flag for command in COMMANDS if command.words]
+    return before if any(each.partition("=")[0] in flags for each in before) else arguments
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -76,6 +147,11 @@ def add_options(parser: pytest.Parser) -> None:
             parser.addini(option.ini, option.help, type="bool", default=False)
         else:
             parser.addini(option.ini, option.help, type="string", default="")
+    for command in COMMANDS:
+        takes: dict[str, Any] = {"metavar": command.metavar} if command.metavar else {"action": "store_true"}
+        if command.optional:
+            takes |= {"nargs": "?", "const": ""}
+        group.addoption(command.flag, dest=f"enclave_{command.name}", help=command.help, default=None, **takes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +172,9 @@ class Settings:
     interpret_timeout: float | None
     unavailable: str
     star_tests: str
+    keep: str
     no_cache: bool
+    explain: bool
     plan: bool
 
 
@@ -118,7 +196,9 @@ def settings_of(config: pytest.Config) -> Settings:
         interpret_timeout=_seconds("interpret_timeout", values["interpret_timeout"]),
         unavailable=values["unavailable"],
         star_tests=values["star_tests"],
+        keep=values["keep"] or ("never" if os.environ.get("CI") else "on-failure"),
         no_cache=bool(values["no_cache"]),
+        explain=bool(values["explain"]),
         plan=bool(values["plan"]),
     )
 

@@ -6,17 +6,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_enclave.report.summary import leak_lines, leak_title, summary_line
+from pytest_enclave.report.summary import kept_lines, leak_lines, leak_title, summary_line
 
 if TYPE_CHECKING:
     from pytest_enclave.face.session import EnclaveSession
 
 
 def summarise(reporter: pytest.TerminalReporter, session: EnclaveSession) -> None:
-    """Sections where something went wrong; one line otherwise, and none with `-q`."""
+    """Sections where something went wrong, or that were asked for; one line otherwise, and none with `-q`."""
+    if session.settings.explain:
+        from pytest_enclave.face.explaining import show
+
+        show(
+            reporter,
+            session.explained.lines(session.config.get_terminal_writer().fullwidth, no_cache=session.settings.no_cache),
+        )
     if session.complaints:
         reporter.section("enclave: teardown failed", red=True)
         _write(reporter, session.complaints)
+    if session.notes:
+        reporter.section("enclave: not as expected", yellow=True)
+        _write(reporter, session.notes)
     if session.leaks:
         reporter.section(leak_title(session.leaks), red=True)
         _write(reporter, leak_lines(session.leaks))
@@ -25,6 +35,7 @@ def summarise(reporter: pytest.TerminalReporter, session: EnclaveSession) -> Non
             reporter.section(f"enclave: trouble in {worker}", red=True)
         if len(lines) > 1 or reporter.config.get_verbosity() >= 0:
             _write(reporter, [f"{worker}: {line}" for line in lines])
+    _write(reporter, kept_lines(session.kept))
     line = summary_line(session.runs, session.forks)
     if line and reporter.config.get_verbosity() >= 0:
         reporter.write_line(line)
@@ -32,7 +43,8 @@ def summarise(reporter: pytest.TerminalReporter, session: EnclaveSession) -> Non
 
 def closing_lines(session: EnclaveSession) -> list[str]:
     """The same of an xdist worker, for its controller: more than one line only where something went wrong."""
-    troubles = [*session.complaints, *([leak_title(session.leaks)] if session.leaks else [])]
+    told = [*session.complaints, *session.notes, *kept_lines(session.kept)]
+    troubles = [*told, *([leak_title(session.leaks)] if session.leaks else [])]
     return [*troubles, *leak_lines(session.leaks), summary_line(session.runs, session.forks)]
 
 

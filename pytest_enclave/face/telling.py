@@ -37,12 +37,7 @@ class Telling:
 
     def hide(self, plan: Plan) -> None:
         """Mask the secrets of a plan from now on."""
-        from pytest_enclave.report.masking import Secrets
-
-        # Test after test it is the same plan.
-        if self._hidden is None or self._hidden[0] is not plan:
-            self._hidden = plan, Secrets.of_plan(plan)
-        self._current_log().hide(self._hidden[1])
+        self._current_log().hide(lambda: self._secrets_of(plan))
 
     def collect(self) -> str:
         """What was told since it was last asked, for a report; nothing where it has been shown already."""
@@ -67,6 +62,14 @@ class Telling:
                 yield
             finally:
                 self._line = None
+
+    def _secrets_of(self, plan: Plan) -> Secrets:
+        from pytest_enclave.report.masking import Secrets
+
+        # Test after test it is the same plan.
+        if self._hidden is None or self._hidden[0] is not plan:
+            self._hidden = plan, Secrets.of_plan(plan)
+        return self._hidden[1]
 
     def _current_log(self) -> InstructionLog:
         if self._log is None:

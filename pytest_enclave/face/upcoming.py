@@ -1,17 +1,23 @@
-"""What the tests of a session ask for: so that an engine may get ready, and an enclave be frozen in time."""
+"""What the tests of a session ask for.
+
+So that an engine may get ready, an enclave be frozen in time, and workers begin with different enclaves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_enclave.face.demands import demand_of, may_fork
+from pytest_enclave.face.items import needs_enclave
+from pytest_enclave.face.star_tests import StarTest
 
 if TYPE_CHECKING:
     from pytest_enclave.enclave.demand import Demand
+    from pytest_enclave.face.distribution import Group
     from pytest_enclave.face.options import Settings
 
 WORTH_WHILE = 3
@@ -36,6 +42,31 @@ def forked_slots(items: Iterable[pytest.Item], settings: Settings) -> frozenset[
     return frozenset(demand.slot for demand in demands if demand is not None and demand.isolate == "fork")
 
 
+def groups_of(items: Sequence[pytest.Item], settings: Settings) -> list[Group]:
+    """How the tests are to be handed out to the workers of pytest-xdist: a group for each; none if all are free."""
+    # Asked for by workers of pytest-xdist alone.
+    from pytest_enclave.face.distribution import APART, FREE, Group
+
+    on_engine = settings.star_tests == "engine"
+    if not any(needs_enclave(item) or (on_engine and isinstance(item, StarTest)) for item in items):
+        return []
+    demands = [_demand(item, settings) for item in items]
+    runs: dict[str, set[str]] = {}
+    for demand in demands:
+        if demand is not None:
+            runs.setdefault(demand.key, set()).add(demand.request.key)
+
+    def group(item: pytest.Item, demand: Demand | None) -> Group:
+        if demand is None:
+            return APART if on_engine and isinstance(item, StarTest) else FREE
+        if demand.isolate is True or settings.no_cache:
+            return APART
+        grows = len(runs[demand.key]) > 1
+        return Group("together" if grows or demand.scope else "shared", demand.key)
+
+    return [group(item, demand) for item, demand in zip(items, demands, strict=True)]
+
+
 def _asks_for_another(item: pytest.Item, demand: Demand, settings: Settings) -> bool:
     asked = _demand(item, settings)
     if asked is None:
@@ -47,7 +78,7 @@ def _demand(item: pytest.Item, settings: Settings) -> Demand | None:
     """The demand of a test, None where it has none."""
     from pytest_enclave.errors import EnclaveError
 
-    if "enclave" not in getattr(item, "fixturenames", ()):
+    if not needs_enclave(item):
         return None
     try:
         return demand_of(item, settings)

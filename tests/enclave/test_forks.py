@@ -327,7 +327,7 @@ def test_a_service_that_ends_before_what_it_needs_is_up_is_started_again(
 
 def test_an_enclave_in_which_nothing_has_run_cannot_be_frozen(session: Session):
     with pytest.raises(EnclaveError, match="nothing has run"):
-        session.enclaves._create("empty", session.enclaves._open_site).freeze()
+        session.enclaves.upkeep.make("empty", session.engine.open).freeze()
 
 
 def test_without_reuse_a_fork_is_a_fresh_enclave(session: Session):

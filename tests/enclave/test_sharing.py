@@ -203,6 +203,6 @@ def test_an_enclave_that_cannot_be_closed_hides_nothing_of_the_others(
 
     monkeypatch.setattr(bad._state.site, "close", close)
     assert list(enclaves.close()) == [LEAK]
-    assert enclaves.complaints == [f"removing {bad.name}: OSError: the engine went away"]
-    assert enclaves._closer._shutdown
+    assert enclaves.upkeep.complaints == [f"removing {bad.name}: OSError: the engine went away"]
+    assert enclaves.upkeep._closer._shutdown
     assert good.last_run is not None

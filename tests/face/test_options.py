@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_enclave.engine.select import NAMES
-from pytest_enclave.face.options import OPTIONS, Settings, settings_of
+from pytest_enclave.face.options import COMMANDS, OPTIONS, Settings, commands_of, for_pytest, settings_of
 from tests.face.conftest import RunPytest, WritePackage
 
 REPLICAS = """
@@ -103,6 +103,7 @@ TWINS = {
     "interpret_timeout": ("1", "2"),
     "star_tests": ("plan", "engine"),
     "unavailable": ("fail", "skip"),
+    "keep": ("on-failure", "always"),
 }
 
 
@@ -121,7 +122,7 @@ def test_each_option_has_a_twin_in_the_ini_file_and_wins_over_it(pytester: pytes
         assert len({str(default), str(by_ini), str(by_option)}) == 3
 
 
-@pytest.mark.parametrize("name", ["no_cache", "plan"])
+@pytest.mark.parametrize("name", ["no_cache", "explain", "plan"])
 def test_flags_have_a_twin_in_the_ini_file_too(pytester: pytest.Pytester, name: str) -> None:
     assert getattr(settings(pytester), name) is False
     assert getattr(settings(pytester, f"--enclave-{name.replace('_', '-')}"), name) is True
@@ -143,7 +144,48 @@ def test_every_engine_can_be_named(pytester: pytest.Pytester, name: str) -> None
 
 
 def test_no_option_is_left_out_here() -> None:
-    assert {option.name for option in OPTIONS} == {*TWINS, "no_cache", "plan"}
+    assert {option.name for option in OPTIONS} == {*TWINS, "no_cache", "explain", "plan"}
+
+
+@pytest.mark.parametrize(("ci", "keep"), [("", "on-failure"), ("true", "never"), ("1", "never")])
+def test_where_CI_is_set_nothing_is_kept(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, ci: str, keep: str
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    assert settings(pytester).keep == keep
+    assert settings(pytester, "--enclave-keep=always").keep == "always"
+
+
+def test_commands_are_for_the_command_line_alone(pytester: pytest.Pytester) -> None:
+    assert [command.usage for command in COMMANDS] == [
+        "--enclave-ls",
+        "--enclave-clean[=NAME|all]",
+        "--enclave-logs=[NAME/]SERVICE",
+        "--enclave-exec=[NAME/]SERVICE -- COMMAND",
+        "--enclave-shell=[NAME/]SERVICE [-- COMMAND]",
+    ]
+    assert commands_of(pytester.parseconfig()) == {}
+    assert commands_of(pytester.parseconfig("--enclave-ls", "--enclave-clean", "--enclave-logs=db")) == {
+        "ls": "",
+        "clean": "",
+        "logs": "db",
+    }
+    with pytest.raises(ValueError, match="unknown configuration value: 'enclave_ls'"):
+        pytester.parseconfig().getini("enclave_ls")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        (["-x", "--", "a b", "-q"], ["-x", "--", "a b", "-q"]),
+        (["--enclave-exec=db", "-x", "--", "ls", "--", "-q"], ["--enclave-exec=db", "-x"]),
+        (["--enclave-shell", "db", "--", "ls"], ["--enclave-shell", "db"]),
+        (["--enclave-shell=db", "-x"], ["--enclave-shell=db", "-x"]),
+        (["--", "--enclave-exec=db"], ["--", "--enclave-exec=db"]),
+    ],
+)
+def test_a_command_for_a_service_is_kept_from_pytest(arguments: list[str], left: list[str]) -> None:
+    assert for_pytest(arguments) == left
 
 
 def test_zero_seconds_are_no_limit(pytester: pytest.Pytester) -> None:

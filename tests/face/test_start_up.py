@@ -28,6 +28,45 @@ def test_a_session_without_enclaves_imports_nothing_heavy(pytester: pytest.Pytes
     assert heavy_after("import pytest; pytest.main(['-p', 'no:cacheprovider'])", pytester) == "loaded:"
 
 
+PACKAGE = """
+def run(plan):
+    for name in ["db", "api"]:
+        plan.add_service(name, ServiceConfig(image = "host:/", entrypoint = ["sleep", "1000"]))
+    plan.render_templates({"a.txt": struct(template = "{{.A}}", data = {"A": 1})}, name = "config")
+"""
+
+WARM = """
+import sys, pytest
+
+options = ["--enclave-engine=embedded", "--enclave-egress=off", "--enclave-keep=always"]
+code = pytest.main(["-p", "no:cacheprovider", *options])
+unwanted = (
+    "starlark", "yaml", "jq", "docker", "requests", "urllib3", "golang.template", "language", "package.git", "images",
+    "engine.docker", "engine.embedded.inside", "linux", "ssl", "http", "tarfile", "filelock", "asyncio", "run.forking",
+    "instructions.starting", "instructions.wait", "report.masking", "report.source_excerpt",
+)
+names = {name for each in unwanted for name in (each, f"pytest_enclave.{each}")}
+print("loaded:", *sorted(name for name in names if name in sys.modules))
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the embedded engine needs Linux")
+def test_a_session_whose_enclave_was_kept_imports_what_it_uses_and_no_more(pytester: pytest.Pytester) -> None:
+    """Imports are most of what it costs."""
+    pytester.makefile(".star", main=PACKAGE)
+    pytester.makefile(".yml", kurtosis="name: github.com/acme/shop")
+    pytester.makepyfile("def test_it(enclave): assert len(enclave.services) == 2")
+    try:
+        for _ in range(2):
+            done = subprocess.run([sys.executable, "-c", WARM], cwd=pytester.path, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout
+        assert "3 reused" in done.stdout
+        assert done.stdout.splitlines()[-1] == "loaded:"
+    finally:
+        pytester.runpytest_subprocess("--enclave-clean=all")
+
+
 def test_the_version_is_printed_as_ever(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--version")
     assert result.ret == 0

@@ -1,0 +1,1 @@
+"""What options do in place of a session: list, remove, and look into the enclaves that are there."""

@@ -1,0 +1,58 @@
+"""The engines that enclaves are on, each connected to when it is first needed."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_enclave.engine.select import NAMES, EngineChoice, probe, select
+from pytest_enclave.errors import EngineUnavailable
+from pytest_enclave.ledger.entry import Entry
+
+if TYPE_CHECKING:
+    from pytest_enclave.engine.protocol import Engine
+
+
+class Engines:
+    """By name and endpoint. Not for several threads, but engines are."""
+
+    def __init__(self, config: pytest.Config, docker_host: str | None) -> None:
+        self._config = config
+        self._docker_host = docker_host
+        self._found: dict[tuple[str, str], Engine] = {}
+
+    def of(self, entry: Entry) -> Engine:
+        """The engine that an enclave is on. Raises EngineUnavailable."""
+        place = entry.engine, entry.endpoint
+        if place not in self._found:
+            self._found[place] = self._find(*place)
+        return self._found[place]
+
+    def close(self) -> None:
+        """Let go of all."""
+        for engine in self._found.values():
+            engine.close()
+        self._found.clear()
+
+    def _find(self, name: str, endpoint: str) -> Engine:
+        if name not in NAMES:
+            engine: Engine | None = self._config.hook.pytest_enclave_engine(config=self._config)
+            if engine is None or engine.name != name:
+                raise EngineUnavailable(
+                    f"there is no engine `{name}` here", remedy="run pytest where the `conftest.py` is that has it"
+                )
+            return engine
+        told = self._docker_host if name != "docker" or self._leads_to(endpoint) else endpoint
+        engine = select(EngineChoice(name, told, environ=dict(os.environ)))
+        engine.probe()
+        return engine
+
+    def _leads_to(self, endpoint: str) -> bool:
+        """Whether option, environment or context lead there: they may tell more of it, such as certificates."""
+        with suppress(EngineUnavailable):
+            found = probe(EngineChoice("docker", self._docker_host, environ=dict(os.environ)))
+            return found.probe.endpoint == endpoint
+        return False

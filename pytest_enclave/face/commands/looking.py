@@ -1,0 +1,73 @@
+"""Looking into an enclave without changing what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pytest_enclave.engine.protocol import EnclaveId, Engine, Site
+from pytest_enclave.errors import EngineError
+from pytest_enclave.face.commands.known import Standing, is_kept, standing_of
+from pytest_enclave.ledger.entry import Entry
+from pytest_enclave.ledger.ledger import Ledger
+from pytest_enclave.ledger.locks import SharedLock
+
+
+@contextmanager
+def looking_into(ledger: Ledger, entry: Entry, engine: Engine) -> Iterator[Site]:
+    """Have the enclave open. Nobody removes it meanwhile but its own session. Raises EngineError if it is gone.
+
+    What is kept stays kept, and what lives for a session goes with it. If that should have removed it and could not,
+    because we were looking, we do.
+    """
+    standing = standing_of(ledger, entry)
+    lease = SharedLock(ledger.path(entry.name) / "lease")
+    try:
+        if not lease.share(wait=False):
+            raise _gone(entry)
+    except FileNotFoundError:
+        raise _gone(entry) from None
+    try:
+        site = _attached(ledger, entry, engine, standing)
+        try:
+            yield site
+        finally:
+            _keep_kept(ledger, entry, site)
+            site.leave()
+    finally:
+        lease.release()
+    if standing is not Standing.LEFT_BEHIND and (home := ledger.condemn(_now(ledger, entry))) is not None:
+        try:
+            if not engine.remove(EnclaveId(entry.name, str(home.path))):
+                ledger.forget(home)
+        finally:
+            home.leave()
+
+
+def _attached(ledger: Ledger, entry: Entry, engine: Engine, standing: Standing) -> Site:
+    entry = _now(ledger, entry)
+    # It is to live for whom it lives for, or, where that is nobody, for us.
+    holder = entry.holder if standing is Standing.IN_USE and not is_kept(entry) else 0
+    site = engine.attach(EnclaveId(entry.name, str(ledger.path(entry.name)), holder))
+    try:
+        _keep_kept(ledger, entry, site)
+    except BaseException:
+        site.leave()
+        raise
+    return site
+
+
+def _keep_kept(ledger: Ledger, entry: Entry, site: Site) -> None:
+    """Attaching to it has ended that it is kept; and its session may have kept it meanwhile."""
+    now = _now(ledger, entry)
+    if is_kept(now) and now.kept_until is not None:
+        site.keep(now.kept_until)
+
+
+def _now(ledger: Ledger, entry: Entry) -> Entry:
+    """What the ledger says of the enclave by now. What it said, where it is gone."""
+    return next((each for each in ledger.entries() if each.name == entry.name), entry)
+
+
+def _gone(entry: Entry) -> EngineError:
+    return EngineError(f"enclave {entry.name} is not there any more: it has just been removed")

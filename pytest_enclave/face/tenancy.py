@@ -1,0 +1,75 @@
+"""Which session enclaves belong to: this process's own, or that of the xdist controller which it works for."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_enclave.enclave.tenure import Tenure
+    from pytest_enclave.face.options import Settings
+
+TENURE = pytest.StashKey["Tenure"]()
+WORKER_INPUT = "enclave_session"
+"""Under this an xdist worker is told the session's id, and the controller's process id."""
+
+
+def tenure_of(config: pytest.Config, settings: Settings) -> Tenure:
+    """The session's tenure, which begins when it is first asked for. Raises EnclaveError if it cannot be recorded."""
+    if TENURE not in config.stash:
+        from pytest_enclave.enclave.tenure import Keep, Tenure
+        from pytest_enclave.ledger.ledger import Ledger
+        from pytest_enclave.ledger.session import Session
+
+        ledger = Ledger.of(os.environ)
+        told = getattr(config, "workerinput", {}).get(WORKER_INPUT)
+        # A worker on another machine cannot share anything with its controller.
+        if told is not None and ledger.lives(told["id"]):
+            session = Session(told["id"], told["pid"], None)
+        else:
+            session = ledger.begin_session()
+        keep = Keep(settings.keep)
+        config.stash[TENURE] = Tenure(ledger, session, keep, str(config.rootpath), warm=not settings.no_cache)
+    return config.stash[TENURE]
+
+
+def tell_worker(node: Any, settings: Settings) -> None:
+    """Tell an xdist worker that is going to start whose session it is in."""
+    session = tenure_of(node.config, settings).session
+    node.workerinput[WORKER_INPUT] = {"id": session.id, "pid": session.holder}
+
+
+def is_forked(item: pytest.Item) -> bool:
+    """Whether pytest-forked is going to run this test, which may ask for enclaves, in a fork of this process."""
+    config = item.config
+    if not config.pluginmanager.hasplugin("pytest_forked"):
+        return False
+    asks = not {"enclave", "enclave_factory"}.isdisjoint(getattr(item, "fixturenames", ()))
+    return asks and (config.option.forked or item.get_closest_marker("forked") is not None)
+
+
+def work_for_parent(config: pytest.Config) -> None:
+    """This process is a fork of one that has begun the session, or is in it: what it shares is left to that."""
+    from dataclasses import replace
+
+    tenure = config.stash.get(TENURE, None)
+    if tenure is not None:
+        config.stash[TENURE] = replace(tenure, session=replace(tenure.session, lock=None))
+
+
+def is_left_with_enclaves(config: pytest.Config) -> bool:
+    """Whether this process has begun a session whose other processes have made enclaves."""
+    tenure = config.stash.get(TENURE, None)
+    if tenure is None or not tenure.session.is_main:
+        return False
+    return any(entry.session == tenure.session.id for entry in tenure.ledger.entries() if entry.kept_until is None)
+
+
+def end(config: pytest.Config) -> None:
+    """The session is over."""
+    tenure = config.stash.get(TENURE, None)
+    if tenure is not None:
+        tenure.session.end()
+        del config.stash[TENURE]

@@ -1,0 +1,175 @@
+"""Runs come one after the other, changes wait for tests, and nobody waits for ever (design §4, rule 7)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_enclave.enclave.turns import Turns, Uses
+
+TAKER = Path(__file__).with_name("turn_taker.py")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def process(home: Path) -> Callable[[], tuple[Turns, Uses]]:
+    """One process's view of an enclave."""
+
+    def make() -> tuple[Turns, Uses]:
+        uses = Uses()
+        return Turns(home, uses), uses
+
+    return make
+
+
+class Background:
+    """Something that is done in a thread, and may have to wait."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=work, daemon=True)
+        self._thread.start()
+
+    def waits(self) -> bool:
+        self._thread.join(0.1)
+        return self._thread.is_alive()
+
+    def ends(self) -> bool:
+        self._thread.join(10)
+        return not self._thread.is_alive()
+
+
+def run(turns: Turns, *, changes: bool = False) -> None:
+    with turns.taken() as be_alone:
+        if changes:
+            be_alone()
+
+
+def test_runs_come_one_after_the_other(process: Callable[[], tuple[Turns, Uses]]) -> None:
+    first, second = process()[0], process()[0]
+    with first.taken():
+        waiting = Background(lambda: run(second))
+        assert waiting.waits()
+    assert waiting.ends()
+
+
+def test_a_run_that_only_adds_goes_on_beside_a_test(process: Callable[[], tuple[Turns, Uses]]) -> None:
+    first, second = process()[0], process()[0]
+    run(first)
+    run(second)
+
+
+def test_a_run_that_changes_waits_until_the_test_is_over(process: Callable[[], tuple[Turns, Uses]]) -> None:
+    (first, test), (second, _) = process(), process()
+    run(first)
+    waiting = Background(lambda: run(second, changes=True))
+    assert waiting.waits()
+    test.end()
+    assert waiting.ends()
+
+
+def test_a_test_does_not_wait_for_itself(process: Callable[[], tuple[Turns, Uses]]) -> None:
+    turns, _ = process()
+    run(turns)
+    run(turns, changes=True)
+    run(turns, changes=True)
+
+
+def test_what_a_test_has_run_is_not_changed_before_it_is_over(process: Callable[[], tuple[Turns, Uses]]) -> None:
+    (first, test), (second, _) = process(), process()
+    run(first, changes=True)
+    waiting = Background(lambda: run(second, changes=True))
+    assert waiting.waits()
+    test.end()
+    assert waiting.ends()
+
+
+def test_a_test_that_begins_waits_while_something_is_changed(process: Callable[[], tuple[Turns, Uses]]) -> None:
+    (first, _), (second, test) = process(), process()
+    with first.taken() as be_alone:
+        be_alone()
+        waiting = Background(second.use)
+        assert waiting.waits()
+    assert waiting.ends()
+    test.end()
+
+
+def test_two_tests_that_both_change_what_both_use_wait_for_each_other_in_turn(
+    process: Callable[[], tuple[Turns, Uses]],
+) -> None:
+    (first, one), (second, two) = process(), process()
+    run(first)
+    run(second)
+    changing = Background(lambda: run(first, changes=True))
+    assert changing.waits(), "the second test uses it"
+    also = Background(lambda: run(second, changes=True))
+    assert changing.ends(), "whoever waits uses nothing"
+    one.end()
+    assert also.ends()
+    two.end()
+
+
+def test_an_enclave_that_was_removed_meanwhile_holds_nobody_up(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    turns = Turns(home, uses := Uses())
+    with turns.taken():
+        for file in home.iterdir():
+            file.unlink()
+        home.rmdir()
+    uses.end()
+
+
+def test_a_turn_that_its_process_is_killed_in_is_free_at_once(home: Path) -> None:
+    program = (
+        "import sys, time; sys.path[:] = sys.argv[2:]\n"
+        "from pathlib import Path; from pytest_enclave.enclave.turns import Turns, Uses\n"
+        "with Turns(Path(sys.argv[1]), Uses()).taken() as be_alone:\n"
+        "    be_alone(); print('alone', flush=True); time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", program, str(home), *sys.path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        killed.stdout.readline()
+        waiting = Background(lambda: run(Turns(home, Uses()), changes=True))
+        assert waiting.waits()
+        killed.kill()
+        assert waiting.ends()
+
+
+def test_many_processes_with_several_enclaves_neither_meet_a_change_nor_wait_for_ever(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "uses").touch()
+    command = [sys.executable, str(TAKER), str(tmp_path)]
+    takers = [
+        subprocess.Popen(
+            [*command, str(seed), "60", "3"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={"PYTHONPATH": ":".join(sys.path)},
+        )
+        for seed in range(6)
+    ]
+    assert [taker.communicate(timeout=100)[0] for taker in takers] == [""] * 6
+    assert [taker.returncode for taker in takers] == [0] * 6
+
+
+def test_who_has_the_turn_may_take_it_again_and_has_it_until_the_outer_one_is_over(
+    process: Callable[[], tuple[Turns, Uses]],
+) -> None:
+    first, second = process()[0], process()[0]
+    with first.taken():
+        run(first, changes=True)
+        waiting = Background(lambda: run(second))
+        assert waiting.waits()
+    assert waiting.ends()
