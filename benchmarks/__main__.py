@@ -20,7 +20,9 @@ from benchmarks import (
     pooled_start,
     relay,
     reuse,
+    warm_session,
     whole_session,
+    workers,
 )
 from benchmarks.machine import load, machine
 from benchmarks.measurement import Row
@@ -50,6 +52,8 @@ MODULES = (
     forks,
     relay,
     whole_session,
+    warm_session,
+    workers,
     further_test,
     import_cost,
     interpretation,

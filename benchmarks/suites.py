@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import dedent, indent
 
@@ -27,12 +28,13 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A test file, the files beside it, and what pytest is told besides `-q`; `plugins`: the only ones loaded."""
+    """A test file, the files beside it, what pytest is told besides `-q`; `plugins`: the only ones loaded."""
 
     tests: str
     beside: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def run_in(self, directory: Path) -> Session:
         """Run it. Raises RuntimeError, with what pytest said, where a test does not pass."""
@@ -43,7 +45,9 @@ class Suite:
         alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TESTCONTAINERS_RYUK_DISABLED": "true"}
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with stopwatch() as elapsed:
-            done = subprocess.run(command, cwd=directory, env={**os.environ, **alone}, capture_output=True, text=True)
+            done = subprocess.run(
+                command, cwd=directory, env={**os.environ, **alone, **self.variables}, capture_output=True, text=True
+            )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode != 0:
             raise RuntimeError(done.stdout + done.stderr)
@@ -60,6 +64,53 @@ def with_enclave(kind: Kind, count: int, engine: str = "docker") -> Suite:
     package = {"kurtosis.yml": "name: github.com/pytest-enclave/benchmark\n", "main.star": kind.package}
     options = (f"--enclave-parallelism={AT_ONCE}", f"--enclave-engine={engine}")
     return Suite(_tests(count, "enclave"), package, options, (PLUGIN,))
+
+
+def kept(suite: Suite, state: Path) -> Suite:
+    """The same with an enclave that stays for the next time; `state` is where it is recorded."""
+    return replace(
+        suite, options=(*suite.options, "--enclave-keep=always"), variables={"XDG_STATE_HOME": str(state), "CI": ""}
+    )
+
+
+def with_pytest_docker(kind: Kind, count: int, *, stays: bool) -> Suite:
+    """Tests with the fixture of pytest-docker: `up` before the first, and `down` after the last unless all `stays`."""
+    services = {
+        name: {"image": kind.image, **({"command": list(kind.command)} if kind.command else {})} for name in kind.names
+    }
+    fixtures = """\
+        import pytest
+
+
+        @pytest.fixture(scope="session")
+        def docker_compose_command():
+            return "docker-compose"
+
+
+        @pytest.fixture(scope="session")
+        def docker_compose_file(pytestconfig):
+            return str(pytestconfig.rootpath / "docker-compose.yml")
+
+
+        @pytest.fixture(scope="session")
+        def docker_compose_project_name():
+            return "enclave-benchmark"
+
+
+        @pytest.fixture(scope="session")
+        def docker_setup():
+            return ["up -d"]
+    """
+    if stays:
+        fixtures += """
+
+        @pytest.fixture(scope="session")
+        def docker_cleanup():
+            return []
+    """
+    compose = json.dumps({"version": "2.4", "services": services})
+    beside = {"conftest.py": dedent(fixtures), "docker-compose.yml": compose}
+    return Suite(_tests(count, "docker_services"), beside, (), ("pytest_docker.plugin",))
 
 
 def with_testcontainers(kind: Kind, count: int, scope: str) -> Suite:

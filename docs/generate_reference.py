@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pytest_enclave import errors, hookspecs
 from pytest_enclave.face.demands import MARKER
-from pytest_enclave.face.options import OPTIONS
+from pytest_enclave.face.options import COMMANDS, OPTIONS
 from pytest_enclave.instructions.protocol import InstructionType
-from pytest_enclave.instructions.registry import BUILT_IN
+from pytest_enclave.instructions.registry import built_in
 from pytest_enclave.plan.config_types import CONFIG_TYPES
 from pytest_enclave.plan.draft import Drafted
 from pytest_enclave.plan.parameters import Parameter, Substitution
@@ -29,6 +29,7 @@ def page() -> str:
             "Made from the code by `docs/generate_reference.py`.",
             "",
             *section("Options", options()),
+            *section("Commands", commands()),
             *section("Marker", [f"`{MARKER.partition(': ')[0]}`", "", MARKER.partition(": ")[2]]),
             *section("Instructions", instructions()),
             *section("Types", types()),
@@ -51,10 +52,19 @@ def options() -> Iterator[str]:
         yield f"| `{option.flag}{takes}` | `{option.ini}` | {option.help} |"
 
 
+def commands() -> Iterator[str]:
+    """The options that take the place of a session, as a table."""
+    yield from ("These take the place of tests: none is collected. The ini file has none of them.", "")
+    yield from ("| command line | |", "|---|---|")
+    for command in COMMANDS:
+        usage = command.usage.replace("|", "\\|")
+        yield f"| `{usage}` | {command.help} |"
+
+
 def instructions() -> Iterator[str]:
     """Every instruction with its arguments."""
     yield "Every instruction and every type also takes `description`, a text for users that is no part of its identity."
-    for kind in sorted(BUILT_IN, key=lambda each: each.name):
+    for kind in sorted(built_in(), key=lambda each: each.name):
         names = " / ".join(f"plan.{name}" for name in (kind.name, *kind.aliases))
         yield from ("", f"### {names}", "", inspect.getdoc(type(kind)) or "", "", *arguments(kind.parameters))
         yield from ("", f"Returns: {first_line(returning(kind))}")
