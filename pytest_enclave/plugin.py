@@ -201,8 +201,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | Non
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """What an xdist worker has to say at its end is said here, at the end of all."""
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """What an xdist worker has to say at its end is said here, at the end of all. One that crashed has failed."""
+    if error is not None:
+        from pytest_enclave.face.tenancy import mark_crash
+
+        mark_crash(node.config)
     session, output = node.config.stash[SESSION], getattr(node, "workeroutput", {})
     session.workers |= output.get("enclave", {})
     if "enclave_explained" in output:

@@ -218,6 +218,11 @@ class Enclave:
             return self._state.journal.failure(session, slot)
         return None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been executed in it with success."""
+        return not self._state.journal.snapshot()
+
     def keep(self, until: float) -> None:
         """Let it stay when its session ends, until then (seconds since the epoch). Raises EngineError."""
         self._state.site.keep(until)

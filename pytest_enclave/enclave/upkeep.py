@@ -51,8 +51,8 @@ class _Holding:
 class Upkeep:
     """The enclaves that this process has open on one engine.
 
-    `complaints` tells what went wrong when they were closed, `notes` what else users should know; `kept` are those that
-    stay.
+    `complaints` tells what went wrong when they were closed, `notes` what else users should know; `taken_over` are the
+    names of those that an earlier session had kept.
     """
 
     engine: Engine
@@ -62,7 +62,7 @@ class Upkeep:
     tenure: Tenure
     complaints: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    kept: list[Entry] = field(default_factory=list)
+    taken_over: list[str] = field(default_factory=list)
     uses: Uses = field(default_factory=Uses)
     _open: dict[Enclave, _Holding] = field(default_factory=dict)
     _closing: list[Future[Sequence[Leak]]] = field(default_factory=list)
@@ -111,14 +111,19 @@ class Upkeep:
     def _found(self, key: str) -> Enclave | None:
         ledger, tried = self.tenure.ledger, set[str]()
         while (claimed := ledger.claim(key, self.tenure.session, kept=self.tenure.warm)) is not None:
-            if claimed[0].name in tried:
-                claimed[1].leave()
+            if claimed.entry.name in tried:
+                claimed.home.leave()
                 break
-            tried.add(claimed[0].name)
+            tried.add(claimed.entry.name)
             try:
-                return self._attached(*claimed)
+                enclave = self._attached(claimed.entry, claimed.home)
             except (EngineError, JournalUnusable) as error:
-                self._give_up(*claimed, error)
+                self._give_up(claimed.entry, claimed.home, error)
+                continue
+            if claimed.was_kept:
+                (claimed.home.path / FAILED).unlink(missing_ok=True)
+                self.taken_over.append(enclave.name)
+            return enclave
         return None
 
     def _attached(self, entry: Entry, home: Home) -> Enclave:
@@ -252,7 +257,7 @@ class Upkeep:
             if entry.key and not self.tenure.session.is_main:
                 enclave.leave()
                 return []
-            if self._stays(entry, home) and self._keep(enclave, entry):
+            if self._stays(entry, home) and not enclave.is_empty and self._keep(enclave, entry):
                 return []
             leaks = enclave.close()
             if not leaks:
@@ -271,7 +276,7 @@ class Upkeep:
         return self.tenure.keeps(failed=failed) if entry.key else failed and self.tenure.keep is not Keep.NEVER
 
     def _keep(self, enclave: Enclave, entry: Entry) -> bool:
-        """Of each key only the latest is kept; of those that are one test's own, the last one of all that failed."""
+        """Of each key only the latest is kept; of those that are one test's own, the last of a package that failed."""
         ledger, until = self.tenure.ledger, self.tenure.until()
         with self._lock:
             ledger.change(entry.name, kept_until=until)
@@ -282,12 +287,11 @@ class Upkeep:
                 self.notes.append(f"enclave {entry.name} could not be kept: {error.message}")
                 return False
             enclave.leave()
-            alike = [each for each in ledger.entries() if each.key == entry.key and each.kept_until is not None]
-            for other in alike:
-                if other.name != entry.name and self._is_ours(other) and (home := ledger.condemn(other, alive=True)):
+            kept = [each for each in ledger.entries() if each.kept_until is not None and each.name != entry.name]
+            for other in kept:
+                alike = other.key == entry.key and (entry.key or other.package == entry.package)
+                if alike and self._is_ours(other) and (home := ledger.condemn(other, alive=True)):
                     self._remove(other, home)
-                    self.kept = [each for each in self.kept if each.name != other.name]
-            self.kept.append(replace(entry, kept_until=until))
             return True
 
     def _remove(self, entry: Entry, condemned: Home) -> Sequence[Leak]:

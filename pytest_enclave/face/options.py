@@ -117,8 +117,14 @@ COMMANDS = (
 
 
 def commands_of(config: pytest.Config) -> dict[str, str]:
-    """The commands that were given: name and value, "" where there is none."""
+    """The commands that were given: name and value, "" where there is none.
+
+    Raises pytest.UsageError where a value is empty: a variable may have been, and all would be meant.
+    """
     given = {command.name: config.getoption(f"enclave_{command.name}") for command in COMMANDS}
+    for name, value in given.items():
+        if value == "":
+            raise pytest.UsageError(f"--enclave-{name}= is given nothing")
     return {name: "" if value is True else value for name, value in given.items() if value not in (None, False)}
 
 
@@ -150,7 +156,7 @@ def add_options(parser: pytest.Parser) -> None:
     for command in COMMANDS:
         takes: dict[str, Any] = {"metavar": command.metavar} if command.metavar else {"action": "store_true"}
         if command.optional:
-            takes |= {"nargs": "?", "const": ""}
+            takes |= {"nargs": "?", "const": True}
         group.addoption(command.flag, dest=f"enclave_{command.name}", help=command.help, default=None, **takes)
 
 

@@ -12,7 +12,7 @@ import pytest
 from pytest_enclave.face.options import Settings, settings_of
 from pytest_enclave.face.signals import Signals
 from pytest_enclave.face.telling import Telling
-from pytest_enclave.face.tenancy import end, is_forked, is_left_with_enclaves, tenure_of, work_for_parent
+from pytest_enclave.face.tenancy import end, is_forked, is_left_with_enclaves, kept_by, tenure_of, work_for_parent
 
 if TYPE_CHECKING:
     from pytest_enclave.enclave.demand import Demand
@@ -51,6 +51,7 @@ class EnclaveSession:
         self.complaints: list[str] = []
         self.notes: list[str] = []
         self.kept: list[Entry] = []
+        self.taken_over: list[str] = []
         self.workers: dict[str, list[str]] = {}
         self.signals = Signals()
         self.telling = Telling(config)
@@ -380,7 +381,8 @@ class EnclaveSession:
                 self.leaks += enclaves.close()
                 self.complaints += enclaves.upkeep.complaints
                 self.notes += enclaves.upkeep.notes
-                self.kept += enclaves.upkeep.kept
+                self.taken_over += enclaves.upkeep.taken_over
+            self.kept += kept_by(self.config)
             end(self.config)
             self._enclaves, self._without_services, self._simulated = None, None, []
             for engine in self._engines:

@@ -36,16 +36,16 @@ def summarise(reporter: pytest.TerminalReporter, session: EnclaveSession) -> Non
         if len(lines) > 1 or reporter.config.get_verbosity() >= 0:
             _write(reporter, [f"{worker}: {line}" for line in lines])
     _write(reporter, kept_lines(session.kept))
-    line = summary_line(session.runs, session.forks)
+    line = summary_line(session.runs, session.forks, session.taken_over)
     if line and reporter.config.get_verbosity() >= 0:
         reporter.write_line(line)
 
 
 def closing_lines(session: EnclaveSession) -> list[str]:
     """The same of an xdist worker, for its controller: more than one line only where something went wrong."""
-    told = [*session.complaints, *session.notes, *kept_lines(session.kept)]
+    told = [*session.complaints, *session.notes]
     troubles = [*told, *([leak_title(session.leaks)] if session.leaks else [])]
-    return [*troubles, *leak_lines(session.leaks), summary_line(session.runs, session.forks)]
+    return [*troubles, *leak_lines(session.leaks), summary_line(session.runs, session.forks, session.taken_over)]
 
 
 def _write(reporter: pytest.TerminalReporter, lines: list[str]) -> None:

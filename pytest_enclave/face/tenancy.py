@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from pytest_enclave.enclave.tenure import Tenure
     from pytest_enclave.face.options import Settings
+    from pytest_enclave.ledger.entry import Entry
 
 TENURE = pytest.StashKey["Tenure"]()
 WORKER_INPUT = "enclave_session"
@@ -65,6 +67,25 @@ def is_left_with_enclaves(config: pytest.Config) -> bool:
     if tenure is None or not tenure.session.is_main:
         return False
     return any(entry.session == tenure.session.id for entry in tenure.ledger.entries() if entry.kept_until is None)
+
+
+def kept_by(config: pytest.Config) -> list[Entry]:
+    """What stays of this session, of all its processes, where this is its main one."""
+    tenure = config.stash.get(TENURE, None)
+    if tenure is None or not tenure.session.is_main:
+        return []
+    return [each for each in tenure.ledger.entries() if each.session == tenure.session.id and each.kept_until]
+
+
+def mark_crash(config: pytest.Config) -> None:
+    """A worker has crashed: what it may have used is worth a look."""
+    from pytest_enclave.enclave.upkeep import FAILED
+
+    tenure = config.stash[TENURE]
+    for entry in tenure.ledger.entries():
+        if entry.session == tenure.session.id:
+            with suppress(OSError):
+                (tenure.ledger.path(entry.name) / FAILED).touch()
 
 
 def end(config: pytest.Config) -> None:

@@ -50,6 +50,15 @@ class Home:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """An enclave that this process has got: its entry and home, and whether an earlier session had kept it."""
+
+    entry: Entry
+    home: Home
+    was_kept: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """The ledger in a directory, which is made when it is first written to. Safe with several threads and processes."""
 
@@ -144,7 +153,7 @@ class Ledger:
         with FileLock(self.root / "keys" / sha256(key.encode()).hexdigest()[:32], poll_interval=0.01):
             yield
 
-    def claim(self, key: str, session: Session, *, kept: bool) -> tuple[Entry, Home] | None:
+    def claim(self, key: str, session: Session, *, kept: bool) -> Claim | None:
         """The enclave for a key: that of this session, or else, if `kept`, one that was kept; None if none is ready.
 
         What was kept belongs to this session from then on, and is kept no more.
@@ -152,7 +161,8 @@ class Ledger:
         with self._changing():
             found = [entry for entry in self.entries() if entry.key == key and entry.ready]
             for entry in reversed(found):
-                home = self._share(entry, session) or (self._take_over(entry) if kept else None)
+                shared = self._share(entry, session)
+                home = shared or (self._take_over(entry) if kept else None)
                 if home is not None:
                     now = replace(entry, session=session.id, holder=session.holder, kept_until=None)
                     try:
@@ -161,7 +171,7 @@ class Ledger:
                     except OSError as error:
                         home.leave()
                         raise self._unwritable(error) from None
-                    return now, home
+                    return Claim(now, home, was_kept=shared is None)
         return None
 
     def _share(self, entry: Entry, session: Session) -> Home | None:

@@ -12,8 +12,11 @@ from pytest_enclave.report.text import cells, plural, printable
 from pytest_enclave.run.outcome import Run
 
 
-def summary_line(runs: Iterable[Run], forks: int = 0) -> str:
-    """`enclave: 41 instructions, 3 executed, 38 reused, 2 forks`; empty where no instruction was met."""
+def summary_line(runs: Iterable[Run], forks: int = 0, taken_over: Iterable[str] = ()) -> str:
+    """`enclave: 41 instructions, 3 executed, 38 reused, 2 forks`; empty where no instruction was met.
+
+    With `, in shop-3f2a12 of an earlier session` where enclaves were taken over: what its tests did is still in them.
+    """
     steps = [step for run in runs for step in run.instructions]
     if not steps:
         return ""
@@ -26,7 +29,8 @@ def summary_line(runs: Iterable[Run], forks: int = 0) -> str:
     counts = [(sum(step.outcome is outcome for step in steps), word, always) for outcome, word, always in words]
     told = [f"{count} {word}" for count, word, always in counts if count or always]
     forked = [plural(forks, "fork")] if forks else []
-    return f"enclave: {', '.join([plural(len(steps), 'instruction'), *told, *forked])}"
+    earlier = [f"in {', '.join(names)} of an earlier session"] if (names := sorted(taken_over)) else []
+    return f"enclave: {', '.join([plural(len(steps), 'instruction'), *told, *forked, *earlier])}"
 
 
 def leak_title(leaks: Sequence[Leak]) -> str:

@@ -82,6 +82,10 @@ class World:
         process.tenure.session.end()
 
     @property
+    def kept(self) -> list[Entry]:
+        return [entry for entry in self.ledger.entries() if entry.kept_until is not None]
+
+    @property
     def names(self) -> list[str]:
         return [entry.name for entry in self.ledger.entries()]
 
@@ -168,7 +172,7 @@ def test_what_is_kept_is_found_by_the_next_session(world: World) -> None:
     first = world.main(Keep.ALWAYS)
     name = obtain(first).name
     world.end(first)
-    (entry,) = first.upkeep.kept
+    (entry,) = world.kept
     assert entry.name == name
     assert entry.kept_until == pytest.approx(time.time() + KEPT, abs=60)
     assert world.machine.kept == {name: entry.kept_until}
@@ -199,7 +203,38 @@ def test_which_shared_enclaves_stay(world: World, keep: Keep, failed: bool, stay
     world.end(main)
     assert bool(world.names) is stays
     assert bool(world.machine.sites) is stays
-    assert len(main.upkeep.kept) == stays
+    assert len(world.kept) == stays
+
+
+def test_what_failed_in_an_earlier_session_does_not_count_in_the_next(world: World) -> None:
+    first = world.main(Keep.ON_FAILURE)
+    name = obtain(first).name
+    first.upkeep.mark(obtain(first), FAILED)
+    world.end(first)
+    second = world.main(Keep.ON_FAILURE)
+    assert obtain(second).name == name
+    assert second.upkeep.taken_over == [name]
+    world.end(second)
+    assert world.names == []
+
+
+def test_an_enclave_in_which_nothing_was_executed_does_not_stay(world: World) -> None:
+    main = world.main(Keep.ALWAYS)
+    obtain(main, demand(Source("def run(plan):\n    pass")))
+    world.end(main)
+    assert world.names == []
+
+
+def test_of_enclaves_of_one_test_each_package_has_one(world: World, tmp_path: Path) -> None:
+    main = world.main(Keep.ON_FAILURE)
+    made = []
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.star").write_text('def run(plan):\n    plan.print("x")\n')
+        request = Request.of(tmp_path / f"{name}.star")
+        made.append(obtain(main, Demand(request, isolate=True)))
+        main.upkeep.mark(made[-1], FAILED)
+    world.end(main)
+    assert sorted(world.names) == sorted(enclave.name for enclave in made)
 
 
 def test_a_run_that_fails_is_a_failure_too(world: World) -> None:
@@ -220,7 +255,7 @@ def test_of_enclaves_of_one_test_the_last_that_failed_stays(world: World) -> Non
             time.sleep(0.01)
     world.end(main)
     assert world.names == [made[1].name]
-    assert [entry.name for entry in main.upkeep.kept] == [made[1].name]
+    assert [entry.name for entry in world.kept] == [made[1].name]
     assert list(world.machine.sites) == [made[1].name]
 
 
@@ -243,7 +278,7 @@ def test_what_the_engine_cannot_keep_is_removed_and_told_of(world: World, monkey
     main = world.main(Keep.ALWAYS)
     name = obtain(main).name
     world.end(main)
-    assert (world.names, world.machine.sites, main.upkeep.kept) == ([], {}, [])
+    assert (world.names, world.machine.sites) == ([], {})
     assert main.upkeep.notes == [f"enclave {name} could not be kept: it is in a pod"]
 
 
@@ -276,7 +311,7 @@ def kept(world: World) -> Entry:
     first = world.main(Keep.ALWAYS)
     obtain(first)
     world.end(first)
-    return first.upkeep.kept[0]
+    return world.kept[0]
 
 
 def lose_the_services(world: World, kept: Entry) -> None:

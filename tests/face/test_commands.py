@@ -392,8 +392,8 @@ def test_what_was_kept_lives_for_the_session_that_has_taken_it_over(ledger: Ledg
     session = ledger.begin_session()
     claimed = ledger.claim("k", session, kept=True)
     assert claimed is not None
-    assert [each.holder for each in (claimed[0], *ledger.entries())] == [os.getpid()] * 2
-    claimed[1].leave()
+    assert [each.holder for each in (claimed.entry, *ledger.entries())] == [os.getpid()] * 2
+    claimed.home.leave()
     session.end()
 
 
@@ -470,3 +470,10 @@ def test_the_configs_secrets_are_masked_and_no_names() -> None:
     config: Mapping[str, str] = {"DB_PASSWORD": "correct-horse", "MODE": "battery-staple"}
     secrets = Secrets.of_configs({"db": Struct("ServiceConfig", {"image": "postgres", "env_vars": config})})
     assert secrets.mask("correct-horse battery-staple") == "•••• battery-staple"
+
+
+@pytest.mark.parametrize("option", ["--enclave-clean=", "--enclave-logs=", "--enclave-shell="])
+def test_a_value_that_is_empty_means_nothing(pytester: pytest.Pytester, option: str) -> None:
+    told = pytester.runpytest_subprocess(option)
+    assert told.ret == pytest.ExitCode.USAGE_ERROR
+    told.stderr.fnmatch_lines([f"*{option} is given nothing*"])

@@ -180,8 +180,9 @@ def test_processes_of_one_session_share_the_enclave_of_a_key(ledger: Ledger, ses
     worker = Session(session.id, session.holder, None)
     claimed = ledger.claim("k", worker, kept=False)
     assert claimed is not None
-    assert claimed[0] == replace(made, holder=session.holder)
-    assert claimed[1].lease.is_held
+    assert claimed.entry == replace(made, holder=session.holder)
+    assert claimed.home.lease.is_held
+    assert not claimed.was_kept
     assert ledger.claim("another", worker, kept=True) is None
 
 
@@ -209,8 +210,9 @@ def test_what_was_kept_belongs_to_the_next_session_that_asks(
     assert ledger.claim("k", session, kept=False) is None
     claimed = ledger.claim("k", session, kept=True)
     assert claimed is not None
-    assert (claimed[0].session, claimed[0].kept_until) == (session.id, None)
-    assert ledger.entries() == [claimed[0]]
+    assert claimed.was_kept
+    assert (claimed.entry.session, claimed.entry.kept_until) == (session.id, None)
+    assert ledger.entries() == [claimed.entry]
     third = ledger.begin_session()
     assert ledger.claim("k", third, kept=True) is None
     third.end()
@@ -276,7 +278,7 @@ def test_a_look_at_who_uses_an_enclave_keeps_nobody_from_claiming_it(ledger: Led
             home.leave()
             claimed = ledger.claim("k", session, kept=False)
             assert claimed is not None
-            home = claimed[1]
+            home = claimed.home
     finally:
         stop.set()
         looking.join()
