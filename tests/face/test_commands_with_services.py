@@ -280,15 +280,20 @@ def test_a_signal_ends_it_and_leaves_the_terminal_as_it_was(
 ) -> None:
     terminal = sit("--enclave-shell=db")
     terminal.until(PROMPT)
-    terminal.type("echo be''gun; sleep 777\n")
-    terminal.until("begun")
+    terminal.type("sleep 777\n")
+    until(lambda: bool(sleepers(kept)))
     terminal.signal(number)
     assert terminal.end() == 128 + number
     assert terminal.restored()
-    deadline = time.monotonic() + 10
-    while sleepers(kept) and time.monotonic() < deadline:
+    until(lambda: not sleepers(kept))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until that is so."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert not sleepers(kept)
 
 
 def sleepers(shop: Shop) -> str:
