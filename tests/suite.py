@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-CHANCE = 5
+CHANCE = 10
 """Tests that may have failed by chance."""
 
 LAST_FAILED = Path(".pytest_cache/v/cache/lastfailed")
