@@ -63,7 +63,7 @@ class Enclaves:
 
     `expects_more` tells whether so many demands for fresh enclaves of the same package are still to come that it is
     worth while to have the engine get ready for them; `expects_fork`, whether there are demands for forks of the
-    enclave that this demand gets, as it is then.
+    enclave that this demand gets, as it is then. Without a `tenure` they are a session of their own.
     """
 
     engine: Engine
@@ -86,7 +86,8 @@ class Enclaves:
     _turns: dict[str, threading.RLock] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.upkeep = Upkeep(self.engine, self.tools, self.options, self.observers, self.tenure)
+        tenure = self.tenure or Tenure.begin()
+        self.upkeep = Upkeep(self.engine, self.tools, self.options, self.observers, tenure)
 
     def alone(self, enclave: Enclave) -> bool:
         """Whether the enclave is that of one test, and nobody else gets it or a fork of it."""
@@ -194,7 +195,7 @@ class Enclaves:
                     enclave.execute(request, demand.here)
             if failed_before:
                 self._failures.pop(slot, None)
-                enclave.forget_failure(self.tenure.session.id, "\n".join(slot))
+                enclave.forget_failure(self.upkeep.tenure.session.id, "\n".join(slot))
 
     def _freeze(self, enclave: Enclave, demand: Demand, by: str) -> None:
         """Make the enclave, in which the demand's request was the last that ran, the base of forks.
@@ -222,7 +223,7 @@ class Enclaves:
             error.enclave = enclave.name
             self._failures[slot] = Failure(error, by)
             self.upkeep.mark(enclave, FAILED)
-            enclave.remember_failure(self.tenure.session.id, "\n".join(slot), by, pickle.dumps(error))
+            enclave.remember_failure(self.upkeep.tenure.session.id, "\n".join(slot), by, pickle.dumps(error))
             raise
 
     def _raise_known_failure(self, enclave: Enclave, slot: Slot, by: str) -> bool:
@@ -231,7 +232,10 @@ class Enclaves:
         Whether it failed for who asks now, who may try again.
         """
         failure = self._failures.get(slot)
-        if failure is None and (known := enclave.known_failure(self.tenure.session.id, "\n".join(slot))) is not None:
+        if (
+            failure is None
+            and (known := enclave.known_failure(self.upkeep.tenure.session.id, "\n".join(slot))) is not None
+        ):
             import pickle
 
             # Of this user's own processes, and of this session: nobody else writes there.
@@ -328,7 +332,10 @@ class Enclaves:
             self._shared.clear()
             self._remade.clear()
             self._bases.clear()
-        return self.upkeep.close()
+        leaks = self.upkeep.close()
+        if self.tenure is None:
+            self.upkeep.tenure.session.end()
+        return leaks
 
 
 def _forks(demand: Demand) -> Slot:

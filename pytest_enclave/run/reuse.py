@@ -180,28 +180,27 @@ def _brought_back(
     records: Mapping[int, Record],
     traces: Mapping[str, _Trace],
 ) -> tuple[Slot | None, ...]:
-    """What runs again finds the services that it uses (rule 3): where the plan stops or removes one later, it counts
-    as stale, so that it is made again before."""
+    """What runs again finds the services that it uses as they were then (rule 3): where the plan stops, removes or
+    makes one again later, it counts as stale, so that it is made before."""
     found = list(slots)
-    at_rest = {name for name, trace in traces.items() if trace.left is not Status.RUNNING}
-    while at_rest:
+    while True:
         decisions = forecast(candidates, Alignment(tuple(found)), records)
         missing = {
             (maker, name)
             for user, decision in enumerate(decisions)
             if decision.action is not Action.SKIP and candidates[user].footprint.replay is Replay.OBSERVE
-            for name in candidates[user].footprint.uses & at_rest
+            for name in candidates[user].footprint.uses
+            if (slot := found[user]) is not None and name in traces and traces[name].touched > slot.position
             if (maker := _maker(name, candidates[:user])) is not None and decisions[maker].action is Action.SKIP
         }
         if not missing:
-            break
+            return tuple(found)
         for maker, name in sorted(missing):
             slot = found[maker]
             assert slot is not None, "what is skipped lies on a slot"
-            verb = "removed" if traces[name].left is None else "stopped"
+            verb = {None: "removed", Status.STOPPED: "stopped"}.get(traces[name].left, "made again")
             reason = f"service `{name}` was {verb} later in the plan, and what uses it runs again"
             found[maker] = replace(slot, record=replace(slot.record, stale=reason))
-    return tuple(found)
 
 
 def _maker(name: str, earlier: Sequence[Candidate]) -> int | None:

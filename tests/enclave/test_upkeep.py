@@ -63,14 +63,14 @@ class World:
 
     def worker(self, main: Enclaves) -> Enclaves:
         """Another process of a session."""
-        ours = main.tenure
+        ours = main.upkeep.tenure
         tenure = Tenure(self.ledger, Session(ours.session.id, ours.session.holder, None), ours.keep, ours.scope)
         return Enclaves(self.machine.engine(), self.tools, Options(), NOBODY, tenure)
 
     def end(self, main: Enclaves) -> None:
         """The session ends in order."""
         main.close()
-        main.tenure.session.end()
+        main.upkeep.tenure.session.end()
 
     def kill(self, process: Enclaves) -> None:
         """A process goes, and does nothing any more."""
@@ -79,7 +79,7 @@ class World:
             enclave._state.journal.close()
             enclave._turns._turn.release()  # type: ignore[union-attr]
             holding.home.lease.release()
-        process.tenure.session.end()
+        process.upkeep.tenure.session.end()
 
     @property
     def kept(self) -> list[Entry]:
@@ -111,7 +111,7 @@ def test_all_processes_of_a_session_share_one_enclave(world: World, session: Enc
     assert list(second.services) == ["a"]
     assert (second.files["page"] / "f").read_text() == "x"
     assert len(world.machine.opened) == 1
-    assert world.machine.holders == {first.name: session.tenure.session.holder}
+    assert world.machine.holders == {first.name: session.upkeep.tenure.session.holder}
 
 
 def test_it_stays_when_a_worker_goes_and_goes_with_the_session(world: World, session: Enclaves) -> None:
@@ -179,7 +179,7 @@ def test_what_is_kept_is_found_by_the_next_session(world: World) -> None:
     second = world.main(Keep.NEVER)
     assert obtain(second).name == name
     assert executed(obtain(second)) == 0
-    assert world.machine.holders == {name: second.tenure.session.holder}
+    assert world.machine.holders == {name: second.upkeep.tenure.session.holder}
     assert world.machine.kept == {}
     world.end(second)
     assert (world.names, world.machine.sites) == ([], {})
@@ -397,7 +397,7 @@ def test_what_could_not_be_removed_is_tried_again_by_the_next_session(world: Wor
     first = world.main(script=Script().leaves(leak))
     name = obtain(first).name
     assert list(first.close()) == [leak]
-    first.tenure.session.end()
+    first.upkeep.tenure.session.end()
     assert world.names == [name]
     del world.machine.sites[name]
     world.end(world.main())

@@ -26,6 +26,7 @@ class Ending:
     def __init__(self, root: Path, engine: docker.APIClient) -> None:
         self._root = root / "project"
         self._temporary = root / "tmp"
+        self._homes = root / "state/pytest-enclave/enclaves"
         self._engine = engine
         self._process: subprocess.Popen[bytes] | None = None
         for directory in (self._root, self._temporary):
@@ -49,7 +50,7 @@ class Ending:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_it.py", *arguments],
                 cwd=self._root,
-                env={**os.environ, "TMPDIR": str(self._temporary)},
+                env={**os.environ, "TMPDIR": str(self._temporary), "XDG_STATE_HOME": str(self._homes.parents[1])},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -79,8 +80,8 @@ class Ending:
         """Wait until there is: its `file`, `directory` or `journal`, a `container`, `running`, or a process in one."""
         looks: dict[str, Callable[[], object]] = {
             "file": self.sign.exists,
-            "directory": lambda: list(self._temporary.glob("pytest-enclave-*")),
-            "journal": lambda: list(self._temporary.glob("pytest-enclave-*/journal.sqlite")),
+            "directory": lambda: list(self._homes.glob("*")),
+            "journal": lambda: list(self._homes.glob("*/journal.sqlite")),
             "container": self._containers,
             "running": lambda: [each for each in self._containers() if each["State"] == "running"],
         }
@@ -99,7 +100,7 @@ class Ending:
             *(f"container {each['Names']}" for each in self._containers()),
             *(f"network {each['Name']}" for each in self._engine.networks(filters=mine)),
             *(f"volume {each['Name']}" for each in self._engine.volumes(filters=mine)["Volumes"] or []),
-            *(f"file {path}" for path in self._temporary.iterdir()),
+            *(f"file {path}" for path in (*self._temporary.iterdir(), *self._homes.glob("*"))),
             *(f"process {number}" for number in self._processes()),
         ]
 

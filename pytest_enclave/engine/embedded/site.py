@@ -209,8 +209,10 @@ class EmbeddedSite:
         if "error" in answer:
             frozen.release()
             raise ServiceError(f"a service did not start again after it was frozen: {answer['error']}")
-        self._thaw()
-        self._frozen = frozen
+        # Several threads may freeze: each one's point is released once.
+        previous, self._frozen = self._frozen, frozen
+        if previous is not None:
+            previous.release()
 
     def fork(self, enclave: EnclaveId) -> EmbeddedSite:
         """A new enclave that begins as this one was when it was frozen, by whoever. Raises EngineError."""
@@ -286,9 +288,9 @@ class EmbeddedSite:
 
     def _thaw(self) -> None:
         """Let go of what forks begin with, here."""
-        if self._frozen is not None:
-            self._frozen.release()
-            self._frozen = None
+        frozen, self._frozen = self._frozen, None
+        if frozen is not None:
+            frozen.release()
 
     def _running(self, name: str) -> Mapping[str, Any]:
         state = self._client.state(name)
@@ -344,9 +346,9 @@ class Frozen:
 
     def release(self) -> None:
         """Start no more forks from it."""
-        for descriptor in self.namespaces:
+        namespaces, self.namespaces = self.namespaces, ()
+        for descriptor in namespaces:
             os.close(descriptor)
-        self.namespaces = ()
 
 
 def _frozen(answer: Mapping[str, Any], namespaces: Sequence[int]) -> Frozen:
