@@ -512,3 +512,16 @@ def test_what_has_another_holder_is_kept_no_more(monkeypatch: pytest.MonkeyPatch
     assert over == [1]
     loop.turn()
     assert loop.due == []
+
+
+def test_a_holder_counts_from_the_first_request_on():
+    loop, over = FakeLoop(), []
+    made = Tenure(loop, os.dup(0), lambda: False, lambda: over.append(1))
+    made.reconsider()
+    assert over == [1], "whoever opened it is gone, and may have been interrupted"
+    made.begin()
+    made.reconsider()
+    assert over == [1]
+    (holder,) = loop.watched
+    loop.watched[holder]()
+    assert over == [1, 1]

@@ -225,6 +225,7 @@ class Init:
     def _hear(self, client: int, channel: Channel) -> None:
         try:
             for message, descriptors in channel.arrived():
+                self.tenure.begin()
                 self._requests.answer(client, message, descriptors)
         except (EOFError, OSError):
             self._hang_up(client)

@@ -18,7 +18,8 @@ LOOK = 30.0
 class Tenure:
     """Calls `over` when nobody uses the enclave any more, nobody holds it, and it is not kept.
 
-    `holder` is a descriptor, used up here; `used` tells whether there are clients.
+    `holder` is a descriptor, used up here; `used` tells whether there are clients. Until one of them has asked for
+    anything the holder does not count: whoever opened it may have been interrupted, and know nothing of it.
     """
 
     def __init__(self, loop: Loop, holder: int, used: Callable[[], bool], over: Callable[[], None]) -> None:
@@ -27,11 +28,17 @@ class Tenure:
         self._over = over
         self._until: float | None = None
         self._looks = 0
+        self._begun = False
         self._holder: int | None = None
         self._watch(holder)
 
+    def begin(self) -> None:
+        """A client has asked for something."""
+        self._begun = True
+
     def pass_to(self, holder: int) -> None:
         """From now on the enclave lives for this process (a descriptor, used up), and is kept no more."""
+        self.begin()
         self._forget()
         self._until = None
         self._looks += 1
@@ -45,7 +52,8 @@ class Tenure:
 
     def reconsider(self) -> None:
         """A client has gone, or the holder, or time has passed."""
-        if not self._used() and self._holder is None and (self._until is None or time.time() >= self._until):
+        held = self._begun and self._holder is not None
+        if not self._used() and not held and (self._until is None or time.time() >= self._until):
             self._over()
 
     def _look(self, until: float, number: int) -> None:
