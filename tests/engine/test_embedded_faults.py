@@ -73,9 +73,13 @@ class Fault(Enum):
 
 @dataclass
 class Double:
-    """Between a client and init: does something at the so-and-so-many-th request, once, and remembers them all."""
+    """Between a client and init: does something once, and remembers all requests.
+
+    At the so-and-so-many-th, or the next one after it that is of the kind: how often a port is looked at is chance.
+    """
 
     at: int = -1
+    kind: str = ""
     deed: Callable[[Client], Future[Reply] | None] = lambda _: None
     requests: list[str] = field(default_factory=list)
 
@@ -85,9 +89,12 @@ class Double:
     def submit(self, client: Client, request: dict[str, Any]) -> Future[Reply] | None:
         """The answer, or None if init is to give it."""
         with self._lock:
-            number = len(self.requests)
-            self.requests.append(f"{request['do']} {request.get('action', '')}".strip())
-        return self.deed(client) if number == self.at else None
+            number, kind = len(self.requests), f"{request['do']} {request.get('action', '')}".strip()
+            self.requests.append(kind)
+            now = 0 <= self.at <= number and kind == self.kind
+            if now:
+                self.at = -1
+        return self.deed(client) if now else None
 
 
 @pytest.fixture
@@ -194,7 +201,7 @@ class Trials:
     def trial(self, at: int, request: str, what: str, deed: Callable[[Session], Any]) -> str:
         """What is told when something fails before that request, and what is wrong then."""
         session = self.session()
-        session.double.at, session.double.deed = at, deed(session)
+        session.double.at, session.double.kind, session.double.deed = at, request, deed(session)
         began = time.monotonic()
         wrong: list[str] = []
         told = "tolerated"
