@@ -245,7 +245,9 @@ DONE = (Fault.SILENT, Fault.LOST, Fault.CUT)
 
 ALREADY = re.compile(r"`db` (is already stopped|is already started|does not exist at this point)$")
 
-NAMED = re.compile(r"\"(web|db|page|data)\"|`(web|db)`|: db \$|image \"|the enclave's (network|persistent)")
+NAMED = re.compile(
+    r"\"(web|db|page|data)\"|`(web|db)`|: db \$|image \"|the enclave's (network|persistent)|the fork engine-test"
+)
 """What a call can be for."""
 
 OBSCURE = re.compile(
