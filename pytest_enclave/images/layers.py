@@ -15,7 +15,6 @@ from pathlib import Path
 from threading import Event
 from typing import TypeAlias
 
-from pytest_enclave.images.compression import decompressed, kind_of
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.stream import Limits
 from pytest_enclave.images.unpacker import Unpacker
@@ -87,6 +86,9 @@ class LayerStore:
         self._unpacker.remove(self._layers)
 
     def _unpack(self, digest: str, descriptor: int, size: int) -> None:
+        # Most layers are there already.
+        from pytest_enclave.images.compression import decompressed, kind_of
+
         unfinished = self._layers / f"{_short(digest)}.{uuid.uuid4().hex[:8]}{UNFINISHED}"
         try:
             if kind_of(descriptor) in ("", "gzip"):

@@ -16,16 +16,15 @@ from pytest_enclave.errors import Problem
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.image import StoredImage
 from pytest_enclave.images.layers import Interrupted
-from pytest_enclave.images.progress import PullProgress
-from pytest_enclave.images.pulling import Puller
+from pytest_enclave.images.patience import Patience
 from pytest_enclave.images.references import ArchiveReference, parse
 from pytest_enclave.images.store import ImageStore
-from pytest_enclave.images.transport import Patience, Transport
 from pytest_enclave.plan.events import Emit, Warned, silent
 from pytest_enclave.plan.image_sources import WRONG_LOGIN, Login
 
 if TYPE_CHECKING:
-    from pytest_enclave.images.daemon import Daemon
+    from pytest_enclave.images.daemon import Daemon, DaemonImage
+    from pytest_enclave.images.pulling import Puller
 
 AT_A_TIME = 4
 """Images that are pulled at the same time (behaviour.md §5.4)."""
@@ -53,14 +52,22 @@ class ImageSources:
 
     def local(self, references: Iterable[str]) -> Mapping[str, str | None]:
         """The ID of each image, None for those that would have to be pulled, or cannot be had at all."""
-        found = self.resolve(references, PullPolicy.NEVER, silent)
-        return {reference: each if isinstance(each, str) else None for reference, each in found.items()}
+        wanted = list(dict.fromkeys(references))
+        known = {each: image.digest for each in wanted if (image := self._settled(each))}
+        others = self.resolve([each for each in wanted if each not in known], PullPolicy.NEVER, silent)
+        return {each: known.get(each) or _digest(others[each]) for each in wanted}
 
     def resolve(
         self, references: Iterable[str], policy: PullPolicy, emit: Emit, logins: Mapping[str, Login] = NO_LOGINS
     ) -> Mapping[str, str | Problem]:
         """Have every image there: its ID, or why it cannot be had. `logins` are for single references."""
         wanted = list(dict.fromkeys(references))
+        if not wanted:
+            return {}
+        # Most sessions find all images as they were.
+        from pytest_enclave.images.pulling import Puller
+        from pytest_enclave.images.transport import Transport
+
         cancelled = Event()
         transport = Transport(self.patience, cancelled)
         puller = Puller(self.store, transport, self.environ, emit, cancelled, self.mirror, logins)
@@ -104,27 +111,44 @@ class ImageSources:
     def _from_archive(self, reference: str, meant: ArchiveReference, cancelled: Event) -> StoredImage:
         return self.store.find(reference) or self.store.take(Path(meant.path), reference, cancelled=cancelled)
 
+    def _settled(self, reference: str) -> StoredImage | None:
+        """The image from the store, if that is the one that counts."""
+        try:
+            if isinstance(parse(reference), ArchiveReference):
+                return None
+        except ImageFault:
+            return None
+        image = self.store.find(reference)
+        return image if image and self._newer(reference, image) is None else None
+
     def _local(self, reference: str, puller: Puller) -> StoredImage | None:
         """The image from the store; from the local Docker if the store lacks it, or has an older one of its."""
         image = self.store.find(reference)
+        newer = self._newer(reference, image)
+        return image if newer is None else self._from_daemon(*newer, reference, puller)
+
+    def _newer(self, reference: str, image: StoredImage | None) -> tuple[Daemon, DaemonImage] | None:
+        """The local Docker, and what it has under this name, if that counts and not what the store has."""
         origin = self.store.origin(reference) if image else FROM_DAEMON
         if self.daemon is None or not origin.startswith(FROM_DAEMON):
-            return image
+            return None
         # Needs a client for HTTP, which most runs do not.
         from pytest_enclave.images.daemon import Daemon
 
         daemon = Daemon(self.daemon, self.patience.stall)
         there = daemon.inspect(reference)
         if there is None or (image and origin == FROM_DAEMON + there.id):
-            return image
-        return self._from_daemon(daemon, reference, FROM_DAEMON + there.id, there.size, puller)
+            return None
+        return daemon, there
 
-    def _from_daemon(self, daemon: Daemon, reference: str, origin: str, size: int, puller: Puller) -> StoredImage:
+    def _from_daemon(self, daemon: Daemon, there: DaemonImage, reference: str, puller: Puller) -> StoredImage:
+        from pytest_enclave.images.progress import PullProgress
+
         self.store.prepare()
         progress = PullProgress(reference, puller.emit)
-        progress.expect(size)
+        progress.expect(there.size)
         with daemon.saved(reference, self.store.layers.work, progress.advance) as archive:
-            image = self.store.take(archive, reference, origin, puller.cancelled)
+            image = self.store.take(archive, reference, FROM_DAEMON + there.id, puller.cancelled)
         progress.done()
         return image
 
@@ -142,6 +166,10 @@ class ImageSources:
     def _similar(self, reference: str) -> str:
         similar = get_close_matches(reference, self.store.references(), SIMILAR, cutoff=0.6)
         return f"; the engine has {', '.join(similar)}" if similar else ""
+
+
+def _digest(found: str | Problem) -> str | None:
+    return found if isinstance(found, str) else None
 
 
 def _stale(reference: str, problem: Problem) -> Problem:

@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING, Any
 from pytest_enclave import cache
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.errors import ImageUnavailable
-from pytest_enclave.images.archive import Files, opened
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.image import StoredImage, parse_config
 from pytest_enclave.images.layers import LayerStore, Source
 from pytest_enclave.images.manifests import parse_document
-from pytest_enclave.images.packed import find_image
 from pytest_enclave.images.references import ArchiveReference, ImageId, Reference, RegistryReference, parse
 from pytest_enclave.images.unpacker import Unpacker
 
 if TYPE_CHECKING:
+    from pytest_enclave.images.archive import Files
     from pytest_enclave.linux.identity import IdMap
 
 AT_A_TIME = 3
@@ -107,6 +106,10 @@ class ImageStore:
 
     def take(self, archive: Path, called: str, origin: str = "", cancelled: Event | None = None) -> StoredImage:
         """Like `load`, but raises ImageFault; `origin` is kept with the name."""
+        # Images are found more often than they are taken in.
+        from pytest_enclave.images.archive import opened
+        from pytest_enclave.images.packed import find_image
+
         self.prepare()
         stamp = archive_stamp(str(archive))
         with opened(archive, self.layers.work, self.layers.limits()) as files:

@@ -6,7 +6,6 @@ import ipaddress
 import random
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 from pytest_enclave.engine.http import MAX_REDIRECTS, reason
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.layers import Interrupted
+from pytest_enclave.images.patience import Patience
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -26,19 +26,6 @@ CHUNK = 1 << 16
 
 class ConnectionLost(Exception):
     """A connection ended before all was said. `str()` is why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How often a request is tried (`tries`), pauses growing from `pause` seconds to `longest`, and what it waits for.
-
-    A pull that stands still for `stall` seconds is given up.
-    """
-
-    stall: float = 60.0
-    tries: int = 5
-    pause: float = 0.5
-    longest: float = 15.0
 
 
 class Transport:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_enclave.images.patience import Patience
 from pytest_enclave.images.resolve import ImageSources
 from pytest_enclave.images.store import ImageStore
-from pytest_enclave.images.transport import Patience
 from pytest_enclave.linux.identity import own_map
 from tests.images_room.fake_registry import FakeRegistry, fake_registry
 from tests.images_room.registry_server import RegistryServer, registry_server

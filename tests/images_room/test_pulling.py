@@ -15,7 +15,7 @@ import pytest
 
 from pytest_enclave.engine.protocol import PullPolicy
 from pytest_enclave.errors import Problem
-from pytest_enclave.images.transport import Patience
+from pytest_enclave.images.patience import Patience
 from pytest_enclave.plan.events import ImageProgress, Warned, silent
 from tests.images_room.builder import ARCHITECTURE, Built, digest_of, entry, folder, gzipped, tar
 from tests.images_room.conftest import QUICK
