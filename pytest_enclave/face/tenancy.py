@@ -11,9 +11,11 @@ import pytest
 if TYPE_CHECKING:
     from pytest_enclave.enclave.tenure import Tenure
     from pytest_enclave.face.options import Settings
+    from pytest_enclave.face.orphaned import Watch
     from pytest_enclave.ledger.entry import Entry
 
 TENURE = pytest.StashKey["Tenure"]()
+WATCH: pytest.StashKey[Watch] = pytest.StashKey()
 WORKER_INPUT = "enclave_session"
 """Under this an xdist worker is told the session's id, and the controller's process id."""
 
@@ -22,6 +24,7 @@ def tenure_of(config: pytest.Config, settings: Settings) -> Tenure:
     """The session's tenure, which begins when it is first asked for. Raises EnclaveError if it cannot be recorded."""
     if TENURE not in config.stash:
         from pytest_enclave.enclave.tenure import Keep, Tenure
+        from pytest_enclave.face.orphaned import Watch
         from pytest_enclave.ledger.ledger import Ledger
         from pytest_enclave.ledger.session import Session
 
@@ -30,6 +33,7 @@ def tenure_of(config: pytest.Config, settings: Settings) -> Tenure:
         # A worker on another machine cannot share anything with its controller.
         if told is not None and ledger.lives(told["id"]):
             session = Session(told["id"], told["pid"], None)
+            config.stash[WATCH] = Watch(lambda: ledger.lives(told["id"]))
         else:
             session = ledger.begin_session()
         keep = Keep(settings.keep)
@@ -66,7 +70,7 @@ def is_left_with_enclaves(config: pytest.Config) -> bool:
     tenure = config.stash.get(TENURE, None)
     if tenure is None or not tenure.session.is_main:
         return False
-    return any(entry.session == tenure.session.id for entry in tenure.ledger.entries() if entry.kept_until is None)
+    return any(entry.kept_until is None for entry in tenure.ledger.of_session(tenure.session.id))
 
 
 def kept_by(config: pytest.Config) -> list[Entry]:
@@ -74,7 +78,14 @@ def kept_by(config: pytest.Config) -> list[Entry]:
     tenure = config.stash.get(TENURE, None)
     if tenure is None or not tenure.session.is_main:
         return []
-    return [each for each in tenure.ledger.entries() if each.session == tenure.session.id and each.kept_until]
+    return [each for each in tenure.ledger.of_session(tenure.session.id) if each.kept_until]
+
+
+def doubts_of(config: pytest.Config) -> list[str]:
+    """Why the session's record cannot be relied on, where this is its main process and there is a reason."""
+    tenure = config.stash.get(TENURE, None)
+    doubt = tenure.ledger.doubt if tenure is not None and tenure.session.is_main else ""
+    return [doubt] if doubt else []
 
 
 def mark_crash(config: pytest.Config) -> None:
@@ -82,10 +93,9 @@ def mark_crash(config: pytest.Config) -> None:
     from pytest_enclave.enclave.upkeep import FAILED
 
     tenure = config.stash[TENURE]
-    for entry in tenure.ledger.entries():
-        if entry.session == tenure.session.id:
-            with suppress(OSError):
-                (tenure.ledger.path(entry.name) / FAILED).touch()
+    for entry in tenure.ledger.of_session(tenure.session.id):
+        with suppress(OSError):
+            (tenure.ledger.path(entry.name) / FAILED).touch()
 
 
 def end(config: pytest.Config) -> None:
@@ -94,3 +104,5 @@ def end(config: pytest.Config) -> None:
     if tenure is not None:
         tenure.session.end()
         del config.stash[TENURE]
+    if WATCH in config.stash:
+        config.stash[WATCH].end()

@@ -1,8 +1,9 @@
 """The ledger: this user's record of enclaves, on disk.
 
-    enclaves/NAME/   the home of an enclave: entry.json, lease, journal.sqlite, artifacts/
+    enclaves/NAME/   the home of an enclave: entry.json, made.json, lease, journal.sqlite, artifacts/
     sessions/ID      locked while the main process of the session lives
     keys/HASH        locked by whoever makes the enclave of a key
+    making           shared by whoever makes the enclave of any key
     lock             locked while the ledger is changed
 
 A home is there before anything of the enclave is made, and goes when all of it is removed. Every process that uses an
@@ -23,10 +24,12 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
+from pytest_enclave import places
 from pytest_enclave.errors import EnclaveError
 from pytest_enclave.ledger import entry as entries
-from pytest_enclave.ledger.entry import Entry
-from pytest_enclave.ledger.locks import SharedLock
+from pytest_enclave.ledger.entry import ENTRY, FIRST, Entry
+from pytest_enclave.ledger.filesystem import remote_type
+from pytest_enclave.ledger.locks import SharedLock, is_locked
 from pytest_enclave.ledger.session import Session, lives
 
 YOUNGEST = 60.0
@@ -67,10 +70,7 @@ class Ledger:
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Ledger:
         """That of a user with this environment. Raises EnclaveError where the user has no home directory."""
-        base = environ.get("XDG_STATE_HOME", "")
-        if not base.startswith("/"):
-            base = f"{environ.get('HOME') or _home()}/.local/state"
-        return cls(Path(base, "pytest-enclave"))
+        return cls(places.directory(environ, "XDG_STATE_HOME", ".local/state", "to record enclaves") / "pytest-enclave")
 
     # sessions
 
@@ -80,21 +80,38 @@ class Ledger:
             for path in (self.root / "sessions").iterdir():
                 if not lives(path.parent, path.name):
                     path.unlink(missing_ok=True)
+            self._sweep_keys()
             return Session.begin(self.root / "sessions", secrets.token_hex(8))
 
     def lives(self, session: str) -> bool:
         """Whether the main process of a session lives."""
         return lives(self.root / "sessions", session)
 
+    @property
+    def doubt(self) -> str:
+        """Why nobody should rely on what it says of who lives, and what to do; "" where there is no reason."""
+        kind = remote_type(self.root)
+        if not kind:
+            return ""
+        return (
+            f"enclaves are recorded in {self.root}, on a file system of another machine ({kind}): locks may not hold "
+            "there, so sessions might remove each other's enclaves; set XDG_STATE_HOME to a directory of this machine"
+        )
+
     # what there is
 
     def entries(self) -> list[Entry]:
-        """All enclaves, the oldest first."""
-        found = []
-        for path in self._homes():
-            with contextlib.suppress(OSError, ValueError):
-                found.append(entries.read(path / "entry.json"))
+        """All enclaves, the oldest first; also those whose entry is damaged."""
+        found = [entry for path in self._homes() if (entry := entries.of_home(path)) is not None]
         return sorted(found, key=lambda entry: entry.created)
+
+    def entry(self, name: str) -> Entry | None:
+        """The enclave of that name; None if it is gone."""
+        return entries.of_home(self.path(name))
+
+    def of_session(self, session: str) -> list[Entry]:
+        """All enclaves of a session, of all its processes, the oldest first; also what is kept."""
+        return [entry for entry in self.entries() if entry.session == session]
 
     def path(self, name: str) -> Path:
         """The home of the enclave of that name, which may not be there."""
@@ -102,17 +119,18 @@ class Ledger:
 
     def is_alive(self, entry: Entry) -> bool:
         """Whether it is used, kept, or may be asked for by the session that it belongs to."""
-        if entry.kept_until is not None and time.time() < entry.kept_until:
+        return entry.is_kept or self._is_used(entry)
+
+    def is_used(self, entry: Entry) -> bool:
+        """Whether a process uses it, or, where it is shared and not kept, its session may ask for it."""
+        # Whoever looks has its lease for a moment, which nobody wants to have while the ledger is locked.
+        with self._changing():
+            return self._is_used(entry)
+
+    def _is_used(self, entry: Entry) -> bool:
+        if entry.key and not entry.is_kept and self.lives(entry.session):
             return True
-        if entry.key and self.lives(entry.session):
-            return True
-        lease = SharedLock(self.path(entry.name) / "lease")
-        try:
-            return not lease.take(wait=False)
-        except FileNotFoundError:
-            return False
-        finally:
-            lease.release()
+        return is_locked(self.path(entry.name) / "lease")
 
     # how enclaves come and go
 
@@ -125,7 +143,8 @@ class Ledger:
                 scratch.mkdir(mode=0o700)
                 lease = SharedLock(scratch / "lease")
                 lease.share()
-                entries.write(entry, scratch / "entry.json")
+                for name in (FIRST, ENTRY):
+                    entries.write(entry, scratch / name)
                 scratch.rename(path)
             except OSError as error:
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -134,10 +153,10 @@ class Ledger:
 
     def change(self, name: str, **fields: object) -> None:
         """Say something else of an enclave. One that is gone stays gone."""
-        place = self.path(name) / "entry.json"
-        with self._changing(), contextlib.suppress(FileNotFoundError, ValueError):
+        with self._changing(), contextlib.suppress(FileNotFoundError):
             try:
-                entries.write(replace(entries.read(place), **fields), place)  # type: ignore[arg-type]
+                if (entry := self.entry(name)) is not None and entry.engine:
+                    entries.write(replace(entry, **fields), self.path(name) / ENTRY)  # type: ignore[arg-type]
             except FileNotFoundError:
                 raise
             except OSError as error:
@@ -150,8 +169,14 @@ class Ledger:
         from filelock import FileLock
 
         self._make()
-        with FileLock(self.root / "keys" / sha256(key.encode()).hexdigest()[:32], poll_interval=0.01):
-            yield
+        # Nobody removes the files of locks meanwhile: who waits for one would then have another than who comes later.
+        used = SharedLock(self.root / "making")
+        used.share()
+        try:
+            with FileLock(self.root / "keys" / sha256(key.encode()).hexdigest()[:32], poll_interval=0.01):
+                yield
+        finally:
+            used.release()
 
     def claim(self, key: str, session: Session, *, kept: bool) -> Claim | None:
         """The enclave for a key: that of this session, or else, if `kept`, one that was kept; None if none is ready.
@@ -159,7 +184,7 @@ class Ledger:
         What was kept belongs to this session from then on, and is kept no more.
         """
         with self._changing():
-            found = [entry for entry in self.entries() if entry.key == key and entry.ready]
+            found = [entry for entry in self.entries() if entry.key == key and entry.ready and not entry.damage]
             for entry in reversed(found):
                 shared = self._share(entry, session)
                 home = shared or (self._take_over(entry) if kept else None)
@@ -167,7 +192,7 @@ class Ledger:
                     now = replace(entry, session=session.id, holder=session.holder, kept_until=None)
                     try:
                         if now != entry:
-                            entries.write(now, home.path / "entry.json")
+                            entries.write(now, home.path / ENTRY)
                     except OSError as error:
                         home.leave()
                         raise self._unwritable(error) from None
@@ -178,7 +203,7 @@ class Ledger:
         return self.visit(entry.name) if entry.session == session.id else None
 
     def _take_over(self, entry: Entry) -> Home | None:
-        if entry.kept_until is None or time.time() >= entry.kept_until or self.lives(entry.session):
+        if not entry.is_kept or self.lives(entry.session):
             return None
         home = Home(self.path(entry.name), SharedLock(self.path(entry.name) / "lease"))
         with contextlib.suppress(FileNotFoundError):
@@ -200,11 +225,8 @@ class Ledger:
         """
         with self._changing():
             # It may have been kept, or claimed, since it was looked at.
-            try:
-                entry = entries.read(self.path(entry.name) / "entry.json")
-            except (OSError, ValueError):
-                return None
-            if not alive and self.is_alive(entry):
+            now = self.entry(entry.name)
+            if now is None or (not alive and self.is_alive(now)):
                 return None
             home = Home(self.path(entry.name), SharedLock(self.path(entry.name) / "lease"))
             # It may just be gone.
@@ -232,14 +254,26 @@ class Ledger:
                 finally:
                     home.leave()
         self._sweep_unfinished()
+        self._sweep_keys()
 
     def _sweep_unfinished(self) -> None:
         """Homes that somebody was killed in the middle of making, or of removing."""
         for path in (self.root / "enclaves").glob("*"):
             with contextlib.suppress(OSError):
-                unfinished = path.name.startswith(".") or not (path / "entry.json").exists()
+                unfinished = path.name.startswith(".") or entries.of_home(path) is None
                 if unfinished and time.time() - path.stat().st_mtime > YOUNGEST:
                     shutil.rmtree(path, ignore_errors=True)
+
+    def _sweep_keys(self) -> None:
+        """Locks of keys, while nobody makes anything."""
+        used = SharedLock(self.root / "making")
+        with contextlib.suppress(OSError):
+            try:
+                if used.take(wait=False):
+                    for path in (self.root / "keys").iterdir():
+                        path.unlink(missing_ok=True)
+            finally:
+                used.release()
 
     def _homes(self) -> list[Path]:
         place = self.root / "enclaves"
@@ -285,13 +319,3 @@ def _patiently(lock: Callable[..., bool]) -> bool:
             return True
         time.sleep(0.005)
     return False
-
-
-def _home() -> Path:
-    try:
-        return Path.home()
-    except RuntimeError:
-        raise EnclaveError(
-            "there is no place to record enclaves: this user has no home directory",
-            remedy="set XDG_STATE_HOME to the path of a directory that can be written",
-        ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -127,6 +128,64 @@ def test_a_damaged_journal_is_told_and_stays_as_it_is(run: RunPytest, ledger: Le
     assert result.outlines[2] == "  its journal is not a journal: file is not a database"
     assert journal.read_bytes() == b"no journal at all" * 100
     assert not (ledger.root / "set-aside").exists()
+
+
+def test_the_list_tells_what_it_is_to_tests_and_its_arguments_without_secrets(run: RunPytest, ledger: Ledger) -> None:
+    entered(ledger, "shop-1", kind="share=orders", args='{"replicas": 3, "password": "correct-horse"}', created=1.0)
+    entered(ledger, "shop-2", kind="isolated", args="no JSON")
+    result = run("--enclave-ls")
+    assert result.outlines[2::2] == ['  share=orders, args {"replicas": 3, "password": "••••"}', "  isolated"]
+
+
+def damage(ledger: Ledger, name: str, *files: str) -> None:
+    for file in files:
+        (ledger.path(name) / file).write_text("{")
+
+
+def test_a_damaged_entry_is_told_with_the_remedy(run: RunPytest, ledger: Ledger) -> None:
+    entered(ledger, "shop-1", created=1.0, kept_until=LATER)
+    damage(ledger, "shop-1", "entry.json")
+    entered(ledger, "shop-2")
+    damage(ledger, "shop-2", "entry.json", "made.json")
+    with ExitStack() as held:
+        held.callback(ledger.enter(Entry("shop-3", "simulated", "s", time.time() + 5)).leave)
+        damage(ledger, "shop-3", "entry.json")
+        result = run("--enclave-ls")
+    assert result.ret == 0
+    lines = [" ".join(line.split()) for line in result.outlines]
+    remedy = "its entry in the ledger is not JSON; pytest --enclave-clean={} removes what there is of it"
+    assert re.fullmatch(r"shop-1 simulated shop none \d+ d damaged", lines[1])
+    assert lines[2] == remedy.format("shop-1")
+    assert re.fullmatch(r"shop-2 \? - none \d s damaged", lines[3])
+    assert lines[4] == remedy.format("shop-2")
+    assert re.fullmatch(r"shop-3 simulated - none \d s in use", lines[5])
+    assert lines[6:] == [remedy.format("shop-3")]
+
+
+@pytest.mark.parametrize("asked", ["", "=all", "=shop-1"])
+def test_a_damaged_one_is_removed(run: RunPytest, ledger: Ledger, asked: str) -> None:
+    entered(ledger, "shop-1")
+    damage(ledger, "shop-1", "entry.json")
+    result = run(f"--enclave-clean{asked}")
+    assert (result.ret, result.outlines) == (0, ["removed shop-1 (simulated, damaged)"])
+    assert ledger.entries() == []
+    entered(ledger, "shop-1")
+    damage(ledger, "shop-1", "entry.json", "made.json")
+    result = run(f"--enclave-clean{asked}")
+    assert (result.ret, result.outlines) == (0, ["removed shop-1 (damaged)"])
+    assert ledger.entries() == []
+
+
+def test_into_a_damaged_one_nobody_can_look_unless_its_engine_is_known(run: RunPytest, ledger: Ledger) -> None:
+    entered(ledger, "shop-1")
+    damage(ledger, "shop-1", "entry.json", "made.json")
+    (ledger.path("shop-1") / "journal.sqlite").write_text("damaged as well")
+    result = run("--enclave-logs=shop-1/db")
+    assert result.ret == 1
+    assert result.errlines == [
+        "ERROR: it is not known which engine enclave shop-1 is on: its entry in the ledger is not JSON",
+        "  pytest --enclave-clean=shop-1 removes what there is of it on the engines that are here",
+    ]
 
 
 def test_an_enclave_that_is_just_being_made_gets_no_journal_by_looking(ledger: Ledger) -> None:

@@ -75,6 +75,17 @@ class Shop:
         (entry,) = self.ledger.entries()
         return entry
 
+    def exec(self, *command: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run a command in the service db, with that as its input."""
+        return subprocess.run(
+            [*PYTEST, "--enclave-exec=db", "--", *command],
+            cwd=self.path,
+            env=self.environment,
+            capture_output=True,
+            input=given,
+            timeout=100,
+        )
+
     def pytest(self, *arguments: str, typed: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*PYTEST, *arguments],
@@ -171,7 +182,7 @@ def test_a_command_runs_in_it_as_it_is_written(kept: Shop) -> None:
     assert (result.returncode, result.stdout) == (7, "a b -x correct-horse\n")
     (entry,) = kept.ledger.entries()
     result = kept.pytest(f"--enclave-exec={entry.name}/db", "--", "printf", "no end")
-    assert (result.returncode, result.stdout, result.stderr) == (0, "no end\n", "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "no end", "")
 
 
 def test_a_command_that_is_not_there_is_exit_code_127(kept: Shop) -> None:
@@ -199,7 +210,8 @@ def test_a_damaged_journal_keeps_nobody_from_its_services(kept: Shop) -> None:
     content = journal.read_bytes()
     journal.write_bytes(b"garbage" * 1000)
     try:
-        row, told = kept.pytest("--enclave-ls").stdout.splitlines()[1:]
+        row, kind, told = kept.pytest("--enclave-ls").stdout.splitlines()[1:]
+        assert kind == "  shared"
         assert "  ?  " in row
         assert told.startswith("  its journal is")
         assert kept.pytest(f"--enclave-exec={entry.name}/db", "--", "true").returncode == 0
@@ -210,6 +222,51 @@ def test_a_damaged_journal_keeps_nobody_from_its_services(kept: Shop) -> None:
         )
     finally:
         journal.write_bytes(content)
+
+
+def test_a_command_reads_what_is_piped_into_it(kept: Shop) -> None:
+    result = kept.exec("sh", "-c", "cat; echo end; exit 5", given=b"some\nwords")
+    assert (result.returncode, result.stdout, result.stderr) == (5, b"some\nwordsend\n", b"")
+    assert kept.exec("cat").stdout == b""
+
+
+def test_what_is_piped_through_a_command_stays_as_it_is(kept: Shop) -> None:
+    every_byte = bytes(range(256)) * 20_000
+    result = kept.exec("cat", given=every_byte)
+    assert result.returncode == 0
+    assert result.stdout == every_byte
+
+
+def test_a_command_need_not_read_what_is_piped_into_it(kept: Shop) -> None:
+    result = kept.exec("sh", "-c", "read line; echo got $line; exit 3", given=b"first\n" + b"more\n" * 1_000_000)
+    assert (result.returncode, result.stdout) == (3, b"got first\n")
+    assert kept.exec("sh", "-c", "exec <&-; sleep 1; echo deaf", given=b"x" * 1_000_000).stdout == b"deaf\n"
+
+
+def test_a_command_is_told_at_once_what_is_typed(kept: Shop, sit: Callable[..., UserTerminal]) -> None:
+    terminal = sit("--enclave-exec=db", "--", "sh", "-c", "while read line; do echo got $line; done; exit 4")
+    terminal.type("one\n")
+    terminal.until("got one")
+    terminal.type("two\n")
+    terminal.until("got two")
+    terminal.type("\x04")
+    assert terminal.end() == 4
+    assert terminal.restored()
+
+
+def test_ctrl_c_ends_a_command(kept: Shop, sit: Callable[..., UserTerminal]) -> None:
+    terminal = sit("--enclave-exec=db", "--", "sh", "-c", "echo be''gun; sleep 777")
+    terminal.until("begun")
+    terminal.type("\x03")
+    assert terminal.end() == 130
+    until(lambda: not sleepers(kept))
+
+
+def test_what_a_command_leaves_running_is_not_waited_for(kept: Shop) -> None:
+    began = time.monotonic()
+    result = kept.exec("sh", "-c", "sleep 20 & echo $!")
+    assert time.monotonic() - began < 15
+    assert kept.exec("kill", result.stdout.decode().strip()).returncode == 0
 
 
 def test_a_pipe_whose_reader_has_enough_is_no_error(kept: Shop) -> None:
@@ -286,6 +343,51 @@ def test_a_signal_ends_it_and_leaves_the_terminal_as_it_was(
     assert terminal.end() == 128 + number
     assert terminal.restored()
     until(lambda: not sleepers(kept))
+
+
+DEAF = """sh -c 'trap "" HUP; exec sleep 777' >/dev/null 2>&1 &"""
+JOBS = f"(sleep 777 & sleep 777 &); sleep 777 & {DEAF} echo be''gun; sleep 777\n"
+"""On a terminal each is in a group of its own; the parent of two is gone, and one does not hear of hanging up."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, None])
+def test_jobs_of_a_shell_that_is_cut_off_end_with_it(
+    kept: Shop, sit: Callable[..., UserTerminal], number: signal.Signals | None
+) -> None:
+    terminal = sit("--enclave-shell=db")
+    terminal.until(PROMPT)
+    terminal.type(JOBS)
+    terminal.until("begun")
+    until(lambda: sleepers(kept).count("777") == 5)
+    if number is None:
+        terminal.hang_up()
+    else:
+        terminal.signal(number)
+        assert terminal.end() == 128 + number
+    until(lambda: not sleepers(kept))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_jobs_of_a_command_that_is_cut_off_end_with_it(kept: Shop, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [*PYTEST, "--enclave-exec=db", "--", "sh", "-c", JOBS],
+        cwd=kept.path,
+        env=kept.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        process.send_signal(number)
+        assert process.wait(20) == 128 + number
+    until(lambda: not sleepers(kept))
+
+
+def test_what_a_shell_that_ends_by_itself_has_detached_stays(kept: Shop, sit: Callable[..., UserTerminal]) -> None:
+    terminal = sit("--enclave-shell=db", "--", "sh", "-c", f"{DEAF} sleep 1")
+    assert terminal.end() == 0
+    assert sleepers(kept).count("777") == 1
+    assert kept.exec("sh", "-c", "kill -9 $(pidof sleep)").returncode == 0
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -380,6 +482,7 @@ def test_what_a_killed_session_has_left_is_told_and_removed(shop: Shop) -> None:
     session.communicate()
     shown = shop.pytest("--enclave-ls").stdout
     if name in shown:
-        assert re.search(rf"^{name} .* left behind$", shown, re.M)
+        # What looks after killed sessions may just be at it.
+        assert re.search(rf"^{name} .* (left behind|in use)$", shown, re.M)
         assert shop.pytest("--enclave-clean").returncode == 0
-    assert shop.pytest("--enclave-ls").stdout == "there are no enclaves\n"
+    until(lambda: shop.pytest("--enclave-ls").stdout == "there are no enclaves\n")

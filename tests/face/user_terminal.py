@@ -66,9 +66,17 @@ class UserTerminal:
         """Whether the terminal is set as it was."""
         return termios.tcgetattr(self._terminal) == self.settings
 
+    def hang_up(self) -> None:
+        """Close the window, and wait for the program."""
+        os.close(self._terminal)
+        self._terminal = -1
+        os.waitpid(self.process, 0)
+        self.process = 0
+
     def close(self) -> None:
         """End it all."""
-        os.close(self._terminal)
+        if self._terminal >= 0:
+            os.close(self._terminal)
         if self.process:
             os.kill(self.process, signal.SIGKILL)
             os.waitpid(self.process, 0)

@@ -95,12 +95,76 @@ def test_an_enclave_is_found_with_all_that_was_said_of_it(ledger: Ledger, sessio
     assert ledger.entries() == [], "what is gone stays gone"
 
 
-def test_what_is_no_entry_is_passed_over(ledger: Ledger, session: Session) -> None:
-    for name in ("one", "two", "three"):
-        ledger.enter(entry(session, name))
-    (ledger.path("one") / "entry.json").write_text("{")
-    (ledger.path("two") / "entry.json").write_text('{"name": "two", "of": "another version"}')
-    assert [each.name for each in ledger.entries()] == ["three"]
+@pytest.mark.parametrize(
+    ("content", "damage"),
+    [
+        ("", "is not JSON"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("\udcff", "is not JSON"),
+        ("[]", "is of another version, or of something else"),
+        ('{"name": "shop", "of": "another version"}', "is of another version, or of something else"),
+        ('{"name": "shop", "engine": "docker", "session": "s", "created": "now"}', "has 'now' as `created`"),
+        ('{"name": "shop", "engine": null, "session": "s", "created": 1}', "has None as `engine`"),
+        ('{"name": "other", "engine": "docker", "session": "s", "created": 1}', "is that of other"),
+    ],
+)
+def test_of_a_damaged_entry_is_known_what_it_was_at_first(
+    ledger: Ledger, session: Session, content: str, damage: str
+) -> None:
+    made = entry(session, key="k", endpoint="unix:///run/docker.sock")
+    ledger.enter(made).leave()
+    ledger.change("shop", ready=True)
+    (ledger.path("shop") / "entry.json").write_bytes(content.encode(errors="surrogateescape"))
+    assert ledger.entries() == [replace(made, damage=damage)]
+    assert ledger.entry("shop") == replace(made, damage=damage)
+    assert ledger.claim("k", session, kept=True) is None, "nobody gets it"
+
+
+def test_what_a_later_version_says_besides_is_no_damage(ledger: Ledger, session: Session) -> None:
+    ledger.enter(made := entry(session)).leave()
+    path = ledger.path("shop") / "entry.json"
+    path.write_text(path.read_text().replace("{", '{"colour": "red", ', 1))
+    assert ledger.entries() == [made]
+
+
+def test_an_entry_that_is_gone_or_cannot_be_read_is_damaged_too(ledger: Ledger, session: Session) -> None:
+    made = entry(session)
+    ledger.enter(made).leave()
+    path = ledger.path("shop") / "entry.json"
+    path.unlink()
+    assert ledger.entries() == [replace(made, damage="is gone")]
+    path.mkdir()
+    assert ledger.entries() == [replace(made, damage="cannot be read: Is a directory")]
+
+
+def test_what_is_damaged_altogether_is_told_all_the_same(ledger: Ledger, session: Session) -> None:
+    ledger.enter(entry(session)).leave()
+    for name in ("entry.json", "made.json"):
+        (ledger.path("shop") / name).write_text("{")
+    made = ledger.path("shop").stat().st_mtime
+    assert ledger.entries() == [Entry("shop", "", "", made, damage="is not JSON")]
+    ledger.change("shop", kept_until=5.0)
+    assert ledger.entries() == [Entry("shop", "", "", made, damage="is not JSON")], (
+        "it does not become one that is kept"
+    )
+
+
+def test_a_damaged_one_is_swept_on_its_engine_when_nobody_uses_it(ledger: Ledger, session: Session) -> None:
+    removed = []
+
+    def sweep(engine: str) -> list[str]:
+        ledger.sweep(lambda each: each.engine == engine, lambda each: not removed.append(each.name))
+        return removed
+
+    home = ledger.enter(entry(session))
+    for content in ("", "{"):
+        (home.path / "entry.json").write_text(content)
+    assert sweep("docker") == [], "its lease is held"
+    home.leave()
+    assert sweep("embedded") == []
+    assert sweep("docker") == ["shop"]
+    assert ledger.entries() == []
 
 
 def test_it_is_the_users_alone_whatever_they_let_others_do(ledger: Ledger, session: Session) -> None:
@@ -334,3 +398,52 @@ def test_one_process_at_a_time_makes_the_enclave_of_a_key(ledger: Ledger, tmp_pa
         ]
         assert [maker.wait() for maker in makers] == [0] * 4
     assert (tmp_path / "told").read_text().split() == ["in", "out"] * 4
+
+
+# locks of keys
+
+
+def keys(ledger: Ledger) -> int:
+    return len(os.listdir(ledger.root / "keys"))
+
+
+def test_locks_of_keys_go_when_nobody_makes_anything(ledger: Ledger) -> None:
+    for key in "abc":
+        with ledger.making(key):
+            pass
+    assert keys(ledger) == 3
+    with ledger.making("d"):
+        ledger.begin_session().end()
+        assert keys(ledger) == 4, "d is locked, and somebody may just be coming for the others"
+    ledger.begin_session().end()
+    assert keys(ledger) == 0
+    with ledger.making("a"):
+        pass
+    ledger.sweep(lambda _: False, lambda _: False)
+    assert keys(ledger) == 0
+
+
+def test_one_at_a_time_makes_also_while_locks_are_removed(ledger: Ledger, tmp_path: Path) -> None:
+    program = (
+        "import os, sys; sys.path[:] = sys.argv[2:]\n"
+        "from pathlib import Path; from pytest_enclave.ledger.ledger import Ledger\n"
+        "ledger = Ledger(Path(sys.argv[1]))\n"
+        "for _ in range(60):\n"
+        "    with ledger.making('k'):\n"
+        "        os.mkdir(ledger.root / 'alone'); os.rmdir(ledger.root / 'alone')\n"
+        "    ledger.sweep(lambda _: False, lambda _: False)\n"
+    )
+    makers = [subprocess.Popen([sys.executable, "-c", program, str(ledger.root), *sys.path]) for _ in range(4)]
+    assert [maker.wait() for maker in makers] == [0] * 4
+
+
+# of sessions
+
+
+def test_what_is_of_a_session_is_found_also_when_it_is_kept(ledger: Ledger, session: Session) -> None:
+    other = ledger.begin_session()
+    ledger.enter(entry(session, "one")).leave()
+    ledger.enter(entry(session, "two", kept_until=time.time() + 60)).leave()
+    ledger.enter(entry(other, "three")).leave()
+    assert [each.name for each in ledger.of_session(session.id)] == ["one", "two"]
+    other.end()

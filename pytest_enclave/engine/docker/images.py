@@ -11,6 +11,7 @@ from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.docker.loading import Archives, Unloadable
 from pytest_enclave.engine.docker.pull_failures import PullFailed, problem_of
 from pytest_enclave.engine.docker.pulling import Puller
+from pytest_enclave.engine.docker.questions import Questions
 from pytest_enclave.engine.docker.translation import Refused, translate
 from pytest_enclave.engine.protocol import NO_LOGINS, PullPolicy
 from pytest_enclave.errors import EngineError, Problem
@@ -32,13 +33,15 @@ SIMILAR = 3
 class Images:
     """The engine's images. `mirror` is a prefix that is tried in front of references that name no registry.
 
-    A pull that stands still for `stall` seconds is given up. `archives` are those of packages.
+    A pull that stands still for `stall` seconds is given up. `archives` are those of packages. `questions` are a
+    faster way than the client's to ask for what is there, where there is one.
     """
 
     client: APIClient
     mirror: str = ""
     stall: float = 60.0
     archives: Archives = field(default_factory=Archives)
+    questions: Questions | None = None
 
     def name_of(self, reference: str) -> str | None:
         """What the engine calls the image, None where it cannot have it."""
@@ -55,6 +58,8 @@ class Images:
         name = self.name_of(reference)
         if name is None:
             return None
+        if self.questions is not None and (told := self.questions.image(name)) is not None:
+            return str(told["Id"])
         try:
             with translate(f'cannot look up image "{reference}"'):
                 return str(self.client.inspect_image(name)["Id"])  # type: ignore[no-untyped-call]

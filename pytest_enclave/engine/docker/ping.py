@@ -45,14 +45,15 @@ class Answer:
     api_version: str
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP through a unix socket."""
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP through a unix socket, at whose other end a Docker engine is thought to be."""
 
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=PATIENCE)
         self._path = path
 
     def connect(self) -> None:
+        """Connect to the socket."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
@@ -69,7 +70,7 @@ def ping(endpoint: str, tls: Tls | None = None) -> Answer:
     if scheme not in ("unix", "tcp", "http", "https"):
         raise NoAnswer(f"{scheme}:// is not an address that can be connected to")
     try:
-        connection = _UnixConnection(rest) if scheme == "unix" else _tcp_connection(endpoint, tls)
+        connection = UnixConnection(rest) if scheme == "unix" else _tcp_connection(endpoint, tls)
         try:
             connection.request("GET", "/_ping")
             response = connection.getresponse()

@@ -1,8 +1,8 @@
 """What is left on the engine when this process is killed is removed by another one, which waits for nothing else.
 
-It reads from a pipe whose other end only this process has. An orderly end is announced there; where the pipe just ends,
-the process was killed, and all goes that nobody lives for any more: an enclave that other processes share stays. No
-container has to run for it, nor any thread.
+It reads from a pipe whose other end only this process has. At an orderly end this process kills it; where the pipe
+ends, this process was killed, and all goes that nobody lives for any more: an enclave that other processes share
+stays. No container has to run for it, nor any thread.
 """
 
 from __future__ import annotations
@@ -33,9 +33,6 @@ PAUSE = 0.3
 LONGEST = 60.0
 """Seconds that all of it may take."""
 
-PATIENCE = 2.0
-"""Seconds that the process has to end."""
-
 
 class Reaper:
     """The process that waits; `host` is the engine as `find_engine` takes it."""
@@ -53,18 +50,11 @@ class Reaper:
         )
 
     def dismiss(self) -> None:
-        """The end is an orderly one."""
+        """The end is an orderly one: the process ends before it sees the end of the pipe."""
         assert self._process.stdin is not None
-        with suppress(OSError):
-            self._process.stdin.write(b"done")
-            self._process.stdin.flush()
-        with suppress(OSError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
 
 
 def _path() -> Sequence[str]:
@@ -73,13 +63,13 @@ def _path() -> Sequence[str]:
 
 
 def main() -> None:
-    """Clear up after those who were killed before; wait for the end, and clear up after one that was not announced."""
+    """Clear up after those who were killed before; wait for the end of the pipe, and clear up then."""
     host, owner = sys.argv[1], Owner(*sys.argv[2].split(" "))
     # Whatever the session does meanwhile is more urgent.
     os.nice(5)
     threading.Thread(target=_with_engine, args=(host, sweep_once), daemon=True).start()
-    if not sys.stdin.buffer.read():
-        _with_engine(host, lambda place: reap(lambda deadline: sweep(place, os.environ, deadline, owner)))
+    sys.stdin.buffer.read()
+    _with_engine(host, lambda place: reap(lambda deadline: sweep(place, os.environ, deadline, owner)))
 
 
 def _with_engine(host: str, work: Callable[[Place], object]) -> None:

@@ -39,7 +39,7 @@ def clean(ledger: Ledger, known: Sequence[Known], engines: Engines, asked: str) 
         tell(NONE)
     cleaning = _Cleaning(ledger, engines, asked)
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        jobs = [pool.submit(cleaning.remove, each, engine) for each in wanted if (engine := cleaning.engine_for(each))]
+        jobs = [pool.submit(cleaning.remove, each, found) for each in wanted if (found := cleaning.engines_for(each))]
         for job in jobs:
             job.result()
     if cleaning.leaks:
@@ -57,24 +57,24 @@ class _Cleaning:
         self.leaks: list[Leak] = []
         self.failed = False
 
-    def engine_for(self, known: Known) -> Engine | None:
-        """The engine to remove an enclave from; None if it stays, which has been told."""
+    def engines_for(self, known: Known) -> Sequence[Engine]:
+        """The engines to remove an enclave from; none if it stays, which has been told."""
         if known.standing is Standing.IN_USE and self._asked != ALL:
             self._tell_used(known)
-            return None
+            return []
         try:
-            return self._engines.of(known.entry)
+            return [self._engines.of(known.entry)] if known.entry.engine else self._engines.here()
         except EnclaveError as error:
             self._tell_stays(known, str(error))
-            return None
+            return []
 
-    def remove(self, known: Known, engine: Engine) -> None:
+    def remove(self, known: Known, engines: Sequence[Engine]) -> None:
         """Remove an enclave, and tell of it."""
         home = self._condemned(known)
         if home is None:
             return
         try:
-            leaks = engine.remove(EnclaveId(known.name, str(home.path)))
+            leaks = [leak for each in engines for leak in each.remove(EnclaveId(known.name, str(home.path)))]
             if not leaks:
                 self._ledger.forget(home)
         except EngineError as error:
@@ -85,7 +85,7 @@ class _Cleaning:
         self.leaks += leaks
         if not leaks:
             where = place_of(known.entry.engine, known.entry.endpoint)
-            tell(f"removed {known.name} ({where}, {known.standing.value})")
+            tell(f"removed {known.name} ({where}{', ' * bool(where)}{known.standing.value})")
 
     def _condemned(self, known: Known) -> Home | None:
         """The home of an enclave that may be removed; None if somebody uses it, or has just removed it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,27 @@ class Engines:
 
     def of(self, entry: Entry) -> Engine:
         """The engine that an enclave is on. Raises EngineUnavailable."""
+        if not entry.engine:
+            raise EngineUnavailable(
+                f"it is not known which engine enclave {entry.name} is on: its entry in the ledger {entry.damage}",
+                remedy=f"pytest --enclave-clean={entry.name} removes what there is of it on the engines that are here",
+            )
         place = entry.engine, entry.endpoint
         if place not in self._found:
             self._found[place] = self._find(*place)
         return self._found[place]
+
+    def here(self) -> Sequence[Engine]:
+        """All engines that can be had, for what might be on any of them."""
+        # Besides, the one that a `conftest.py` may have.
+        for name in (*NAMES, ""):
+            place = name, ""
+            if name == "auto":
+                continue
+            with suppress(EngineUnavailable):
+                if place not in self._found:
+                    self._found[place] = self._find(*place)
+        return list(self._found.values())
 
     def close(self) -> None:
         """Let go of all."""
@@ -40,12 +58,12 @@ class Engines:
     def _find(self, name: str, endpoint: str) -> Engine:
         if name not in NAMES:
             engine: Engine | None = self._config.hook.pytest_enclave_engine(config=self._config)
-            if engine is None or engine.name != name:
+            if engine is None or name not in ("", engine.name):
                 raise EngineUnavailable(
                     f"there is no engine `{name}` here", remedy="run pytest where the `conftest.py` is that has it"
                 )
             return engine
-        told = self._docker_host if name != "docker" or self._leads_to(endpoint) else endpoint
+        told = self._docker_host if name != "docker" or not endpoint or self._leads_to(endpoint) else endpoint
         engine = select(EngineChoice(name, told, environ=dict(os.environ)))
         engine.probe()
         return engine

@@ -34,13 +34,18 @@ def print_logs(ledger: Ledger, known: Sequence[Known], engines: Engines, asked: 
 
 
 def run_command(ledger: Ledger, known: Sequence[Known], engines: Engines, asked: str, command: Sequence[str]) -> int:
-    """What a command in a service writes; its exit code."""
+    """A command in a service, with our input and output; its exit code."""
+    from pytest_enclave.face.commands.piping import pipe
+
     enclave, service = find_service(asked, known, "--enclave-exec")
     with _open(ledger, enclave, engines, service) as site:
-        result = site.exec(service, command, None)
-    if result.output:
-        tell(result.output.removesuffix("\n"))
-    return result.code
+        conversation = site.converse(service, command)
+        try:
+            sys.stdout.flush()
+            ended_by = pipe(conversation, STDIN, STDOUT)
+            return conversation.wait() if ended_by is None else 128 + ended_by
+        finally:
+            conversation.close()
 
 
 def run_shell(ledger: Ledger, known: Sequence[Known], engines: Engines, asked: str, command: Sequence[str]) -> int:

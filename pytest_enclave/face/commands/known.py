@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from pytest_enclave.ledger.entry import Entry
 from pytest_enclave.ledger.ledger import Ledger
-from pytest_enclave.ledger.locks import SharedLock, is_locked
 from pytest_enclave.plan.values import Struct
 from pytest_enclave.run.state import leave_behind
 from pytest_enclave.store.journal import Journal, JournalUnusable
 
 
 class Standing(Enum):
-    """Whether anybody lives for an enclave."""
+    """Whether anybody lives for an enclave. Of one whose entry is damaged, and that is not in use, nobody can tell."""
 
     IN_USE = "in use"
     KEPT = "kept"
     LEFT_BEHIND = "left behind"
+    DAMAGED = "damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +44,11 @@ def known_enclaves(ledger: Ledger) -> Sequence[Known]:
 
 def standing_of(ledger: Ledger, entry: Entry) -> Standing:
     """How it is with an enclave right now. One that somebody looks into is in use as well."""
-    if _is_used(ledger, entry):
+    if ledger.is_used(entry):
         return Standing.IN_USE
-    return Standing.KEPT if is_kept(entry) else Standing.LEFT_BEHIND
-
-
-def is_kept(entry: Entry) -> bool:
-    """Whether it stays when its session ends."""
-    return entry.kept_until is not None and time.time() < entry.kept_until
-
-
-def _is_used(ledger: Ledger, entry: Entry) -> bool:
-    if entry.key and not is_kept(entry) and ledger.lives(entry.session):
-        return True
-    # Trying the lease is to disturb nobody who wants to have it: that happens while the ledger is locked.
-    lock = SharedLock(ledger.root / "lock")
-    lock.take()
-    try:
-        return is_locked(ledger.path(entry.name) / "lease")
-    finally:
-        lock.release()
+    if entry.damage:
+        return Standing.DAMAGED
+    return Standing.KEPT if entry.is_kept else Standing.LEFT_BEHIND
 
 
 def _known(ledger: Ledger, entry: Entry) -> Known:

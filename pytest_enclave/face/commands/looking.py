@@ -7,10 +7,9 @@ from contextlib import contextmanager
 
 from pytest_enclave.engine.protocol import EnclaveId, Engine, Site
 from pytest_enclave.errors import EngineError
-from pytest_enclave.face.commands.known import Standing, is_kept, standing_of
+from pytest_enclave.face.commands.known import Standing, standing_of
 from pytest_enclave.ledger.entry import Entry
 from pytest_enclave.ledger.ledger import Ledger
-from pytest_enclave.ledger.locks import SharedLock
 
 
 @contextmanager
@@ -21,12 +20,9 @@ def looking_into(ledger: Ledger, entry: Entry, engine: Engine) -> Iterator[Site]
     because we were looking, we do.
     """
     standing = standing_of(ledger, entry)
-    lease = SharedLock(ledger.path(entry.name) / "lease")
-    try:
-        if not lease.share(wait=False):
-            raise _gone(entry)
-    except FileNotFoundError:
-        raise _gone(entry) from None
+    home = ledger.visit(entry.name)
+    if home is None:
+        raise EngineError(f"enclave {entry.name} is not there any more: it has just been removed")
     try:
         site = _attached(ledger, entry, engine, standing)
         try:
@@ -35,8 +31,8 @@ def looking_into(ledger: Ledger, entry: Entry, engine: Engine) -> Iterator[Site]
             _keep_kept(ledger, entry, site)
             site.leave()
     finally:
-        lease.release()
-    if standing is not Standing.LEFT_BEHIND and (home := ledger.condemn(_now(ledger, entry))) is not None:
+        home.leave()
+    if standing in (Standing.IN_USE, Standing.KEPT) and (home := ledger.condemn(_now(ledger, entry))) is not None:
         try:
             if not engine.remove(EnclaveId(entry.name, str(home.path))):
                 ledger.forget(home)
@@ -47,7 +43,7 @@ def looking_into(ledger: Ledger, entry: Entry, engine: Engine) -> Iterator[Site]
 def _attached(ledger: Ledger, entry: Entry, engine: Engine, standing: Standing) -> Site:
     entry = _now(ledger, entry)
     # It is to live for whom it lives for, or, where that is nobody, for us.
-    holder = entry.holder if standing is Standing.IN_USE and not is_kept(entry) else 0
+    holder = entry.holder if standing is Standing.IN_USE and not entry.is_kept else 0
     site = engine.attach(EnclaveId(entry.name, str(ledger.path(entry.name)), holder))
     try:
         _keep_kept(ledger, entry, site)
@@ -60,14 +56,10 @@ def _attached(ledger: Ledger, entry: Entry, engine: Engine, standing: Standing) 
 def _keep_kept(ledger: Ledger, entry: Entry, site: Site) -> None:
     """Attaching to it has ended that it is kept; and its session may have kept it meanwhile."""
     now = _now(ledger, entry)
-    if is_kept(now) and now.kept_until is not None:
+    if now.is_kept and now.kept_until is not None:
         site.keep(now.kept_until)
 
 
 def _now(ledger: Ledger, entry: Entry) -> Entry:
     """What the ledger says of the enclave by now. What it said, where it is gone."""
-    return next((each for each in ledger.entries() if each.name == entry.name), entry)
-
-
-def _gone(entry: Entry) -> EngineError:
-    return EngineError(f"enclave {entry.name} is not there any more: it has just been removed")
+    return ledger.entry(entry.name) or entry

@@ -31,7 +31,7 @@ def pump(terminal: Terminal, source: int, sink: int) -> signal.Signals | None:
 
     Until it ends, or a signal comes, which is returned. The user's own terminal is afterwards as it was before.
     """
-    with _signals() as signals, _raw(source):
+    with ending_signals() as signals, _raw(source):
         _fit(terminal, sink)
         return _Pump(terminal, source, sink, signals).run()
 
@@ -123,8 +123,8 @@ def _raw(source: int) -> Iterator[None]:
 
 
 @contextmanager
-def _signals() -> Iterator[int]:
-    """A descriptor on which the numbers of signals arrive that matter."""
+def ending_signals() -> Iterator[int]:
+    """A descriptor on which the numbers of signals arrive that matter: those that end it, and SIGWINCH."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     woken = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
