@@ -10,6 +10,7 @@ from types import ModuleType
 
 from benchmarks import (
     cold_start,
+    connections,
     embedded_exec,
     embedded_scale,
     embedded_start,
@@ -51,6 +52,7 @@ MODULES = (
     embedded_scale,
     forks,
     relay,
+    connections,
     whole_session,
     warm_session,
     workers,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pytest_enclave import errors, hookspecs
 from pytest_enclave.face.demands import MARKER
+from pytest_enclave.face.faults import MARKER as FAULTS
 from pytest_enclave.face.options import COMMANDS, OPTIONS
 from pytest_enclave.instructions.protocol import InstructionType
 from pytest_enclave.instructions.registry import built_in
@@ -30,7 +31,7 @@ def page() -> str:
             "",
             *section("Options", options()),
             *section("Commands", commands()),
-            *section("Marker", [f"`{MARKER.partition(': ')[0]}`", "", MARKER.partition(": ")[2]]),
+            *section("Markers", markers()),
             *section("Instructions", instructions()),
             *section("Types", types()),
             *section("Hooks", hooks()),
@@ -42,6 +43,14 @@ def page() -> str:
 def section(title: str, lines: Iterator[str] | Sequence[str]) -> Iterator[str]:
     """A heading, the lines, an empty line."""
     yield from (f"## {title}", "", *lines, "")
+
+
+def markers() -> Iterator[str]:
+    """Every marker: what it takes, and what it does."""
+    for number, marker in enumerate((MARKER, FAULTS)):
+        takes, _, does = marker.partition(": ")
+        yield from ([""] if number else [])
+        yield from (f"`{takes}`", "", does)
 
 
 def options() -> Iterator[str]:

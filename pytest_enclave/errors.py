@@ -11,6 +11,7 @@
     │   ├── WaitTimedOut *           `plan.wait` or a ready condition
     │   ├── UnacceptableCode *       `exec`, `request`, `run_sh`: the code is not an acceptable one
     │   ├── RecipeFailed             a recipe could not be carried out at all
+    │   ├── UnknownService           a test names a service that the enclave does not have
     │   └── ServiceError             a service did not come up or did not stay up
     │       ├── ServiceExited        its process ended (exit code, signal, out of memory)
     │       └── PortNeverOpened      it runs, but does not listen where it should
@@ -26,7 +27,7 @@ Errors carry data; how they are told to users is the business of `pytest_enclave
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -209,6 +210,15 @@ class UnacceptableCode(ExecutionError, AssertionError):
 
 class RecipeFailed(ExecutionError):
     """A recipe could not be carried out: connection refused, deadline, extraction without a result."""
+
+
+class UnknownService(ExecutionError, ValueError):
+    """A test names a service that the enclave does not have; `known` are those it has."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.known = tuple(known)
+        there = f"it has {', '.join(f'`{each}`' for each in self.known)}" if self.known else "it has none"
+        super().__init__(f"the enclave has no service `{name}`: {there}", service=name)
 
 
 class ServiceError(ExecutionError):

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_enclave.face.demands import MARKER, check_all_markers, nearest_package
-from pytest_enclave.face.fixtures import enclave, enclave_factory
-from pytest_enclave.face.options import add_options, commands_of, for_pytest
+from pytest_enclave.face.faults import MARKER as FAULTS_MARKER
+from pytest_enclave.face.faults import check_all, generate, has_faults, in_effect
+from pytest_enclave.face.fixtures import enclave, enclave_factory, enclave_fault
+from pytest_enclave.face.options import SEED, add_options, commands_of, for_pytest
 from pytest_enclave.face.session import SESSION, EnclaveSession
 
 if TYPE_CHECKING:
     from pytest_enclave.face.items import PackageFile
     from pytest_enclave.face.star_tests import StarTestFile
 
-__all__ = ["enclave", "enclave_factory"]
+__all__ = ["enclave", "enclave_factory", "enclave_fault"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,8 +36,9 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, check the options."""
+    """Register the markers, check the options."""
     config.addinivalue_line("markers", MARKER)
+    config.addinivalue_line("markers", FAULTS_MARKER)
     config.stash[SESSION] = EnclaveSession(config)
     if config.stash[SESSION].settings.plan and config.pluginmanager.hasplugin("xdist"):
         # Workers could not print plans, and there is nothing to distribute.
@@ -86,11 +89,18 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> PackageFil
 
 
 @pytest.hookimpl(trylast=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test runs once with each fault that its markers name."""
+    generate(metafunc)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Wrong markers end the session before anything runs; in an xdist worker, which cannot, they fail their tests."""
     if hasattr(config, "workerinput"):
         return
     check_all_markers(items)
+    check_all(items)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -132,12 +142,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     item.config.stash[SESSION].begin_in_fork()
 
 
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """The fault that this run of a test is with is in effect while its body runs."""
+    if not has_faults(item):
+        return (yield)
+    with in_effect(item):
+        return (yield)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
-    """A fork ends without a session's end."""
+    """The test's faults end with it. A fork ends without a session's end."""
     try:
         return (yield)
     finally:
+        item.config.stash[SESSION].heal()
         item.config.stash[SESSION].end_in_fork()
 
 
@@ -184,6 +204,7 @@ def pytest_configure_node(node: Any) -> None:
 
     node.workerinput["enclave_named"] = named(node.config)
     tell_worker(node, node.config.stash[SESSION].settings)
+    node.workerinput[SEED] = node.config.stash[SESSION].settings.seed
     node.workerinput["enclave_groups"] = groups_path(node.config)
 
 

@@ -27,13 +27,16 @@ class Laboratory:
     tools: Tools
     options: Options = field(default_factory=lambda: Options(seed=1))
     events: list[Event] = field(default_factory=list)
+    latest: Run | None = None
 
     def run(self, body: str | Path | Source, args: Any = None, main: str = "run") -> Run:
         """Run a package; text is the body of `run(plan)` unless it defines functions itself."""
         package = Source(as_script(body)) if isinstance(body, str) else body
-        return run_pipeline(
-            Request.of(package, args, main), self.state, self.tools, self.options, self.events.append, lambda plan: None
+        request = Request.of(package, args, main)
+        self.latest = run_pipeline(
+            request, self.state, self.tools, self.options, self.events.append, lambda plan: None, latest=self.latest
         )
+        return self.latest
 
     def ok(self, body: str | Path | Source, args: Any = None, main: str = "run") -> Run:
         """As `run`, for a run that must end well."""
@@ -59,7 +62,7 @@ class Laboratory:
         """
         journal = Journal(self.state.journal._path)
         artifacts = ArtifactStore(self.state.artifacts._root, journal)
-        return replace(self, state=replace(self.state, journal=journal, artifacts=artifacts), events=[])
+        return replace(self, state=replace(self.state, journal=journal, artifacts=artifacts), events=[], latest=None)
 
     @property
     def engine(self) -> SimulatedEngine:

@@ -36,6 +36,7 @@ MADE: dict[type[EnclaveError], Callable[[], EnclaveError]] = {
         "no", service="a", condition="code == 200", timeout=2.0, interval=0.5, attempts=[Attempt(0.5, "refused")]
     ),
     errors.UnacceptableCode: lambda: errors.UnacceptableCode("no", service="a", code=1, acceptable=[0], output="o\x00"),
+    errors.UnknownService: lambda: errors.UnknownService("a", ["b", "c"]),
     errors.ServiceExited: lambda: errors.ServiceExited("no", service="a", code=137, out_of_memory=True, remedy="r"),
     errors.PortNeverOpened: lambda: errors.PortNeverOpened("no", service="a", port="http", timeout=1.5),
     errors.EngineUnavailable: lambda: errors.EngineUnavailable("no", tried=[("docker", "refused")], remedy="r"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,22 @@ class Demand:
         package = self.request.path or self.request.package
         named = str(package) if isinstance(package, (str, Path)) else "a Source"
         return f"{self.share}: {named}" if self.share else named
+
+    @property
+    def kind(self) -> str:
+        """What the enclave is to tests: `shared`, `share=NAME`, `module NAME`, `class NAME`, `isolated`, `fork`."""
+        if self.isolate:
+            return "fork" if self.isolate == "fork" else "isolated"
+        if self.share:
+            return f"share={self.share}"
+        file, _, name = self.scope.partition("::")
+        return (f"class {name}" if name else f"module {file}") if self.scope else "shared"
+
+    @property
+    def args(self) -> str:
+        """The arguments as JSON, "" without any."""
+        given = self.request.arguments
+        return json.dumps(given, default=str, ensure_ascii=False) if given else ""
 
     @property
     def name(self) -> str:

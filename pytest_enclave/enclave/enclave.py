@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +26,9 @@ from pytest_enclave.run.state import EnclaveState
 from pytest_enclave.store.journal import Failure, JournalUnusable
 
 if TYPE_CHECKING:
+    from pytest_enclave.enclave.fault import Fault
+    from pytest_enclave.enclave.faults import Faults, LiveFault
+    from pytest_enclave.enclave.network import Network
     from pytest_enclave.run.forking import ForkPoint
 
 
@@ -61,6 +65,7 @@ class Enclave:
         self._request: Request | None = None
         self._here: Path | None = None
         self._last_run: Run | None = None
+        self._faults: Faults | None = None
 
     def __repr__(self) -> str:
         return f"<Enclave {self.name!r}: {', '.join(self.services) or 'no services'}>"
@@ -75,8 +80,18 @@ class Enclave:
         """The services that have been added and not removed, by name."""
         state = self._state
         return MappingProxyType(
-            {name: Service(name, config, state.site, state.engine.clock) for name, config in state.configs().items()}
+            {
+                name: Service(name, config, state.site, state.engine.clock, self._all_faults)
+                for name, config in state.configs().items()
+            }
         )
+
+    @property
+    def network(self) -> Network:
+        """What is between the services, to be broken: `with enclave.network.partition({"db"}, {"api", "worker"}):`."""
+        from pytest_enclave.enclave.network import Network
+
+        return Network(self._all_faults)
 
     @property
     def files(self) -> Mapping[str, Path]:
@@ -138,6 +153,7 @@ class Enclave:
         __tracebackhide__ = True
         with self._lock, self._turns.taken() as be_alone:
             self._state.refresh()
+            self._recover(be_alone)
             self._request = self._request or request
             self._here = here or self._here
             finished = run(
@@ -148,8 +164,11 @@ class Enclave:
                 self._emit,
                 lambda plan: self._observers.before_execution(self, plan),
                 be_alone,
+                self._last_run,
             )
             self._last_run = finished
+            if self._faults is not None:
+                self._faults.go_on()
         self._observers.after_run(self, finished)
         if finished.error is not None:
             raise finished.error
@@ -199,8 +218,58 @@ class Enclave:
         return lines
 
     def use(self) -> None:
-        """The running test uses it: nobody changes it meanwhile, unless that test does."""
+        """The running test uses it: nobody changes it meanwhile, unless that test does.
+
+        Faults that a test has left which was killed are healed, as far as the engine can.
+        """
         self._turns.use()
+        if self._is_left_broken():
+            with suppress(EnclaveError), self._lock, self._turns.taken() as be_alone:
+                self._recover(be_alone)
+
+    def _all_faults(self) -> Faults:
+        """The running test's faults. Most tests have none."""
+        from pytest_enclave.enclave.faults import Faults
+
+        with self._lock:
+            if self._faults is None:
+                self._faults = Faults(self._state, self._turns, self._lock, self._options.seed or 0)
+            return self._faults
+
+    def _is_left_broken(self) -> bool:
+        """Whether a process has had faults in it, and no end of them; asked for by who uses it, so none has any now."""
+        home = self._state.id.home
+        return bool(home) and not self._faults and os.path.exists(os.path.join(home, "faults"))
+
+    def _recover(self, be_alone: Callable[[], None]) -> None:
+        if self._is_left_broken():
+            be_alone()
+            self._all_faults().recover()
+
+    def broken(self, fault: Fault) -> LiveFault:
+        """Begin a fault. Raises UnknownService, ServiceError and EngineError."""
+        __tracebackhide__ = True
+        return self._all_faults().begin(fault)
+
+    @property
+    def faults(self) -> Sequence[LiveFault]:
+        """Those that the running test has begun, oldest first; also those that have ended."""
+        return () if self._faults is None else tuple(self._faults.told)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the running test has begun faults, or tried to."""
+        return bool(self._faults) or bool(self.faults)
+
+    @property
+    def has_connections(self) -> bool:
+        """Whether its package has set what is between services."""
+        return bool(self._state.topology().matrix())
+
+    def heal(self) -> None:
+        """End all faults that there are: the test is over. Raises what keeps them from ending."""
+        if self._faults is not None:
+            self._faults.end_all()
 
     def remember_failure(self, session: str, slot: str, by: str, body: bytes) -> None:
         """Tell other processes of the session of a run that failed (`Journal.remember_failure`)."""
@@ -225,11 +294,13 @@ class Enclave:
 
     def keep(self, until: float) -> None:
         """Let it stay when its session ends, until then (seconds since the epoch). Raises EngineError."""
+        self.heal()
         self._state.site.keep(until)
 
     def leave(self) -> None:
         """Let go of it, and leave it to others."""
         try:
+            self.heal()
             self._state.site.leave()
         finally:
             self._state.journal.close()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
+from pytest_enclave.enclave.fault import Fault, Kind
 from pytest_enclave.engine.protocol import Action, Clock, DeadlineExceeded, ExecResult, NotReached, Site
 from pytest_enclave.errors import RecipeFailed, ServiceError
 from pytest_enclave.plan.service import PortSpec, ServiceConfig
+
+if TYPE_CHECKING:
+    from pytest_enclave.enclave.faults import Faults, LiveFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +46,14 @@ class Port:
 class Service:
     """A service of an enclave. What a test does with it never becomes part of the enclave's plan."""
 
-    def __init__(self, name: str, config: ServiceConfig, site: Site, clock: Clock) -> None:
+    def __init__(
+        self, name: str, config: ServiceConfig, site: Site, clock: Clock, faults: Callable[[], Faults]
+    ) -> None:
         self._name = name
         self._config = config
         self._site = site
         self._clock = clock
+        self._faults = faults
 
     def __repr__(self) -> str:
         return f"<Service {self._name!r} {self._config.image}>"
@@ -102,8 +110,7 @@ class Service:
 
     def start(self) -> None:
         """Start it again after `stop` or `kill`, and wait until its ports accept connections."""
-        self._site.act(self._name, Action.START)
-        self._await_ports()
+        start_again(self._site, self._clock, self._name, self._config)
 
     def stop(self) -> None:
         """Stop it: its process is asked to end, then killed. Its files stay."""
@@ -121,15 +128,40 @@ class Service:
         """Let its processes go on after `pause`."""
         self._site.act(self._name, Action.RESUME)
 
-    def _await_ports(self) -> None:
-        # What starts services is not needed for those that are there.
-        from pytest_enclave.instructions.starting import awaited_ports
+    def stopped(self) -> LiveFault:
+        """A fault, as those of `Enclave.network`: it is stopped, and started again when the `with` ends.
 
-        waited = awaited_ports(self._config).values()
-        deadline = self._clock.now() + max((spec.wait or 0.0 for spec in waited), default=0.0)
-        while self._clock.now() < deadline and not all(self._site.accepts(self._name, spec) for spec in waited):
-            if self._site.pause(0.02, watching=self._name) is not None:
-                return
+        This and the other two raise ServiceError where it does not run.
+        """
+        __tracebackhide__ = True
+        return self._broken("stop")
+
+    def killed(self) -> LiveFault:
+        """A fault: it is killed, and started again when the `with` ends. Its files stay."""
+        __tracebackhide__ = True
+        return self._broken("kill")
+
+    def paused(self) -> LiveFault:
+        """A fault: it is frozen until the `with` ends."""
+        __tracebackhide__ = True
+        return self._broken("pause")
+
+    def _broken(self, kind: Kind) -> LiveFault:
+        __tracebackhide__ = True
+        return self._faults().begin(Fault(kind, ((self._name,),)))
+
+
+def start_again(site: Site, clock: Clock, name: str, config: ServiceConfig) -> None:
+    """Start a service that is at rest, and wait until its ports accept connections, or their time is over."""
+    # What starts services is not needed for those that are there.
+    from pytest_enclave.instructions.starting import awaited_ports
+
+    site.act(name, Action.START)
+    waited = awaited_ports(config).values()
+    deadline = clock.now() + max((spec.wait or 0.0 for spec in waited), default=0.0)
+    while clock.now() < deadline and not all(site.accepts(name, spec) for spec in waited):
+        if site.pause(0.02, watching=name) is not None:
+            return
 
 
 def _checked(command: Sequence[str]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from pytest_enclave.enclave.demand import Demand
 from pytest_enclave.enclave.enclave import Enclave, Observers
 from pytest_enclave.enclave.tenure import Tenure
-from pytest_enclave.enclave.upkeep import FAILED, GIVEN, Upkeep
+from pytest_enclave.enclave.upkeep import FAILED, GIVEN, About, Upkeep
 from pytest_enclave.engine.protocol import EnclaveId, Engine, Leak, Site
 from pytest_enclave.errors import EnclaveError, EngineUnavailable, HalfStarted
 from pytest_enclave.plan.events import Forked, PhaseStarted
@@ -70,7 +70,7 @@ class Enclaves:
     tools: Tools
     options: Options
     observers: Observers
-    tenure: Tenure = field(default_factory=Tenure.begin)
+    tenure: Tenure | None = None
     reuse: bool = True
     expects_more: Callable[[Demand], bool] = lambda _: False
     expects_fork: Callable[[Demand], bool] = lambda _: False
@@ -150,7 +150,7 @@ class Enclaves:
                 enclave = self._create(demand, self._open_site)
             else:
                 self._check_available()
-                enclave = self.upkeep.shared(demand.key, demand.name, self._open_site, package=demand.title)
+                enclave = self.upkeep.shared(demand.key, demand.name, self._open_site, about=_about(demand))
             with self._lock:
                 self._shared[demand.key] = enclave
         return self._shared[demand.key]
@@ -302,7 +302,7 @@ class Enclaves:
 
     def _create(self, demand: Demand, open_site: Callable[[EnclaveId], Site], kind: str = "") -> Enclave:
         self._check_available()
-        return self.upkeep.make(demand.name + kind, open_site, package=demand.title)
+        return self.upkeep.make(demand.name + kind, open_site, about=_about(demand, kind))
 
     def _check_available(self) -> None:
         if self._unavailable is not None:
@@ -341,3 +341,7 @@ class Enclaves:
 def _forks(demand: Demand) -> Slot:
     """The slot of what goes wrong with the base of forks only, which is nothing to those who share."""
     return f"forks of {demand.key}", demand.request.key
+
+
+def _about(demand: Demand, kind: str = "") -> About:
+    return About(demand.title, "base of forks" if kind == "-base" else demand.kind, demand.args)

@@ -19,7 +19,7 @@ from pytest_enclave.enclave.enclave import Enclave, Observers
 from pytest_enclave.enclave.tenure import Keep, Tenure
 from pytest_enclave.enclave.turns import Turns, Uses
 from pytest_enclave.engine.protocol import EnclaveId, Engine, Leak, Site
-from pytest_enclave.errors import EngineError
+from pytest_enclave.errors import EnclaveError, EngineError
 from pytest_enclave.ledger.entry import Entry
 from pytest_enclave.ledger.ledger import Home
 from pytest_enclave.ledger.locks import SharedLock
@@ -37,6 +37,18 @@ GIVEN = "given"
 
 FAILED = "failed"
 """The file in the home of an enclave in which a test, or a run, has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What users are told of an enclave: fields of its entry in the ledger."""
+
+    package: str = ""
+    kind: str = ""
+    args: str = ""
+
+
+NOTHING = About()
 
 
 @dataclass(slots=True)
@@ -73,7 +85,7 @@ class Upkeep:
 
     # making and finding
 
-    def make(self, name: str, open_site: OpenSite, *, package: str = "", key: str = "") -> Enclave:
+    def make(self, name: str, open_site: OpenSite, *, about: About = NOTHING, key: str = "") -> Enclave:
         """A new enclave, of this process alone or, with a key, for all processes of the session."""
         tenure = self.tenure
         entry = Entry(
@@ -83,7 +95,9 @@ class Upkeep:
             time.time(),
             endpoint=self.engine.probe().endpoint,
             key=key,
-            package=package,
+            package=about.package,
+            kind=about.kind,
+            args=about.args,
             holder=tenure.session.holder if key else os.getpid(),
         )
         # A Ctrl-C may come at any moment: what is there by then is undone, until the list of open enclaves has it.
@@ -97,16 +111,16 @@ class Upkeep:
             undo.pop_all()
         return enclave
 
-    def shared(self, key: str, name: str, open_site: OpenSite, *, package: str = "") -> Enclave:
+    def shared(self, key: str, name: str, open_site: OpenSite, *, about: About = NOTHING) -> Enclave:
         """The enclave for a key: that of this session, one that was kept by another, or a new one."""
         if not self.engine.is_shared:
-            return self.make(name, open_site, package=package)
+            return self.make(name, open_site, about=about)
         key = self.tenure.key(self.engine.identity, key)
         found = self._found(key)
         if found is not None:
             return found
         with self.tenure.ledger.making(key):
-            return self._found(key) or self.make(name, open_site, package=package, key=key)
+            return self._found(key) or self.make(name, open_site, about=about, key=key)
 
     def _found(self, key: str) -> Enclave | None:
         ledger, tried = self.tenure.ledger, set[str]()
@@ -185,6 +199,24 @@ class Upkeep:
             holding = self._open.get(enclave)
         return holding is not None and (holding.home.path / mark).exists()
 
+    # faults of tests
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the running test has begun faults."""
+        with self._lock:
+            return any(enclave.is_broken for enclave in self._open)
+
+    def heal(self) -> None:
+        """The test is over: end its faults. What cannot be healed is a complaint, and tried again by the next test."""
+        with self._lock:
+            broken = [enclave for enclave in self._open if enclave.is_broken]
+        for enclave in broken:
+            try:
+                enclave.heal()
+            except EnclaveError as error:
+                self.complaints.append(f"healing the faults of a test in {enclave.name}: {error.message}")
+
     # giving up and removing
 
     def discard(self, enclave: Enclave, error: Exception) -> None:
@@ -233,7 +265,7 @@ class Upkeep:
 
     def _of_session(self) -> list[Entry]:
         """What there still is of this session, after the workers have left it to the main process."""
-        entries = [each for each in self.tenure.ledger.entries() if each.session == self.tenure.session.id]
+        entries = self.tenure.ledger.of_session(self.tenure.session.id)
         return [each for each in entries if each.kept_until is None and self._is_ours(each)]
 
     def _end_other(self, entry: Entry) -> Sequence[Leak]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pytest_enclave.errors import EnclaveError, Problem
+from pytest_enclave.plan.connections import ConnectionMatrix
 from pytest_enclave.plan.events import Emit
 from pytest_enclave.plan.facts import Capacity, ServiceFact
 from pytest_enclave.plan.image_sources import Build, Login
@@ -205,7 +206,26 @@ class Terminal(Protocol):
         """The command's exit code, when it has ended. Raises EngineError."""
 
     def close(self) -> None:
-        """Let go of the terminal: the command is hung up on, if it still runs. May be called again."""
+        """Let go of the terminal: the command and its jobs end, if it still runs. May be called again."""
+
+
+class Conversation(Protocol):
+    """A command in a service with its input and output, as its user has them."""
+
+    def fileno(self) -> int:
+        """A descriptor from which is read what it writes, stdout and stderr as they come. It ends with the command."""
+
+    def input(self) -> int:
+        """A descriptor: what is written there, it reads."""
+
+    def end_input(self) -> None:
+        """There is no more to be read. May be called again."""
+
+    def wait(self) -> int:
+        """The command's exit code, when it has ended. Raises NotReached where it could not begin, and EngineError."""
+
+    def close(self) -> None:
+        """Let go of it: the command and its jobs are killed, if it still runs. May be called again."""
 
 
 class Site(Protocol):
@@ -241,6 +261,9 @@ class Site(Protocol):
         Raises NotReached where the service does not run, and EngineError. A missing binary is exit code 127 or 126.
         """
 
+    def converse(self, name: str, command: Sequence[str]) -> Conversation:
+        """Run a command in a service, which reads and writes without a terminal. Otherwise as `terminal`."""
+
     def request(self, name: str, port: PortSpec, request: HttpRequest, deadline: float | None) -> HttpResponse:
         """Ask a service over HTTP. Raises DeadlineExceeded or NotReached."""
 
@@ -261,6 +284,18 @@ class Site(Protocol):
 
     def pause(self, seconds: float, watching: str | None = None) -> Exit | None:
         """Let time pass; return early, with the exit, as soon as the watched service ends."""
+
+    def shape(self, connections: ConnectionMatrix, seed: int) -> None:
+        """From now on packets between services travel like this, whatever was said before.
+
+        It names services that have an address (`reserve`), whether they run or not: one that starts later is shaped
+        from its first packet. What is lost is chosen by the seed: the same packets each time, for each pair that is
+        said anew or differently. Connections that are established stay so. Raises EngineError, and changes nothing
+        then.
+        """
+
+    def shaped(self) -> ConnectionMatrix:
+        """How packets travel now, whoever said so; empty where nothing is between any services."""
 
     def freeze(self) -> None:
         """Make what is there now the point that forks start from: what runs is stopped cleanly, and goes on from it.

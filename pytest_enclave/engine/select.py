@@ -24,7 +24,7 @@ class EngineChoice:
     """Which engine is wanted: its name, and what gave that name (`--enclave-engine=embedded`) where it was told.
 
     `docker_host` is the Docker host where one was given, `image_mirror` a registry mirror; without `egress`, services
-    do not reach the outside.
+    do not reach the outside. `shaper_image` is what shapes connections on a Docker engine that is elsewhere.
     """
 
     name: str = "auto"
@@ -33,6 +33,7 @@ class EngineChoice:
     environ: Mapping[str, str] = field(default_factory=dict)
     egress: bool = True
     told_by: str = ""
+    shaper_image: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,12 @@ def select(choice: EngineChoice, opens: Callable[[Engine], bool] = lambda _: Tru
     mirror = choice.image_mirror or ""
     if choice.name == "docker" or probe(choice).name == "docker":
         from pytest_enclave.engine.docker.engine import DockerEngine
+        from pytest_enclave.engine.docker.shape import IMAGE, ShaperPlan
 
-        return DockerEngine(host=choice.docker_host, environ=choice.environ, mirror=mirror, egress=choice.egress)
+        shaper = ShaperPlan(choice.shaper_image or IMAGE)
+        return DockerEngine(
+            host=choice.docker_host, environ=choice.environ, mirror=mirror, egress=choice.egress, shaper=shaper
+        )
     from pytest_enclave.engine.embedded.engine import EmbeddedEngine
 
     engine = EmbeddedEngine(

@@ -4,7 +4,8 @@ than need be.
 * Tests of a *shared* enclave may run anywhere. Each such enclave is begun by a worker of its own, the largest group
   first; then workers that have nothing else help where most is left, first where the environment is up already.
 * Tests that have to stay *together*, because they let an enclave grow or because it is that of their module or class,
-  are run by one worker, in their order.
+  are run by one worker, in their order. So are those that are run with a fault in a shared enclave, of which each has
+  that for itself.
 * Tests that are *apart*, each with a fresh enclave, are handed out one by one.
 * Other tests, which are *free*, are handed out in runs of neighbours, as xdist does it itself.
 

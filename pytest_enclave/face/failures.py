@@ -120,9 +120,17 @@ def _attach(item: pytest.Item, error: EnclaveError | None, report: pytest.TestRe
         # A fixture of a wider scope made them, for an earlier test; which of them this one used is not known.
         used = {enclave: session.began(engine) for enclave, engine in session.handmade.items()} | used
     for enclave, since in used.items():
+        report.sections += _broken(enclave, item)
         report.sections += _logs(enclave, since, getattr(error, "service", None), _secrets(item))
         extra = item.config.hook.pytest_enclave_failure_sections(enclave=enclave, error=error)
         report.sections += [section for sections in extra for section in sections or ()]
+
+
+def _broken(enclave: Enclave, item: pytest.Item) -> list[tuple[str, str]]:
+    """The faults it was with, and the seed."""
+    from pytest_enclave.face.faults import sections
+
+    return sections(enclave, item.config.stash[SESSION].settings)
 
 
 def _secrets(item: pytest.Item) -> Secrets:

@@ -33,6 +33,12 @@ def enclave(request: pytest.FixtureRequest) -> Enclave:
     return session.obtain(demand_of(request.node, session.settings), own=True)
 
 
+@pytest.fixture
+def enclave_fault(request: pytest.FixtureRequest) -> str:
+    """Which fault of the marker `enclave_faults` this run of the test is with; "" for the run without one."""
+    return getattr(request, "param", "")
+
+
 @pytest.fixture(scope="session")
 def enclave_factory(request: pytest.FixtureRequest) -> EnclaveFactory:
     """Make enclaves by hand: `enclave_factory(package, args=None, *, main="run", share=None, isolate=False)`.

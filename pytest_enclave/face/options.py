@@ -44,9 +44,21 @@ OPTIONS = (
     Option("parallelism", "services that add_services starts side by side (default: 4)", "4", metavar="N"),
     Option("pull", "when to pull images (default: missing)", "missing", ("missing", "always", "never")),
     Option("image_mirror", "registry mirror, put in front of image names that have no registry", metavar="HOST/PATH"),
+    Option(
+        "shaper_image",
+        "image with python3 that connections are shaped from, where pytest is not root on the Docker engine's machine "
+        "(default: pytest-enclave/shaper:1)",
+        metavar="IMAGE",
+    ),
     Option("egress", "whether services may reach the outside (default: on)", "on", ("on", "off")),
     Option("timeout", "seconds that a whole run may take, 0 for no limit (default: 0)", "0", metavar="SECONDS"),
     Option("interpret_timeout", "seconds that interpreting may take (default: 60)", "60", metavar="SECONDS"),
+    Option(
+        "seed",
+        "whole number from which follows what is lost on connections, and how long waits pause "
+        "(default: another one each time)",
+        metavar="NUMBER",
+    ),
     Option("unavailable", "what becomes of tests where no engine answers (default: fail)", "fail", ("fail", "skip")),
     Option(
         "star_tests",
@@ -173,9 +185,11 @@ class Settings:
     parallelism: int
     pull: str
     image_mirror: str | None
+    shaper_image: str | None
     egress: bool
     timeout: float | None
     interpret_timeout: float | None
+    seed: int
     unavailable: str
     star_tests: str
     keep: str
@@ -197,9 +211,11 @@ def settings_of(config: pytest.Config) -> Settings:
         parallelism=_whole_number("parallelism", values["parallelism"]),
         pull=values["pull"],
         image_mirror=values["image_mirror"] or None,
+        shaper_image=values["shaper_image"] or None,
         egress=values["egress"] == "on",
         timeout=_seconds("timeout", values["timeout"]),
         interpret_timeout=_seconds("interpret_timeout", values["interpret_timeout"]),
+        seed=_seed(config, values["seed"]),
         unavailable=values["unavailable"],
         star_tests=values["star_tests"],
         keep=values["keep"] or ("never" if os.environ.get("CI") else "on-failure"),
@@ -261,6 +277,21 @@ def _placed(config: pytest.Config, name: str) -> tuple[str, Path]:
 def _whole_number(name: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise pytest.UsageError(f"--enclave-{name} takes a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+SEED = "enclave_seed"
+"""Under this an xdist worker is told its session's seed."""
+
+
+def _seed(config: pytest.Config, text: str) -> int:
+    told: int | None = getattr(config, "workerinput", {}).get(SEED)
+    if told is not None:
+        return told
+    if not text:
+        return int.from_bytes(os.urandom(3), "big") % 1_000_000
+    if not text.isascii() or not text.isdigit():
+        raise pytest.UsageError(f"--enclave-seed takes a whole number of at least 0, not {text!r}")
     return int(text)
 
 

@@ -12,7 +12,15 @@ import pytest
 from pytest_enclave.face.options import Settings, settings_of
 from pytest_enclave.face.signals import Signals
 from pytest_enclave.face.telling import Telling
-from pytest_enclave.face.tenancy import end, is_forked, is_left_with_enclaves, kept_by, tenure_of, work_for_parent
+from pytest_enclave.face.tenancy import (
+    doubts_of,
+    end,
+    is_forked,
+    is_left_with_enclaves,
+    kept_by,
+    tenure_of,
+    work_for_parent,
+)
 
 if TYPE_CHECKING:
     from pytest_enclave.enclave.demand import Demand
@@ -33,6 +41,8 @@ if TYPE_CHECKING:
 SESSION = pytest.StashKey["EnclaveSession"]()
 USED = pytest.StashKey[dict["Enclave", float]]()
 """The enclaves that a test used, and when it began, by the clock that stamps their logs."""
+OWN = pytest.StashKey["Enclave"]()
+"""The enclave that a test's fixture `enclave` has given it."""
 GIVEN = pytest.StashKey[set["Enclave"]]()
 """The enclaves of a module or class, which go with it."""
 
@@ -96,6 +106,7 @@ class EnclaveSession:
             dict(os.environ),
             settings.egress,
             settings.engine_told_by,
+            settings.shaper_image,
         )
 
     def probe(self) -> Selected:
@@ -184,7 +195,8 @@ class EnclaveSession:
 
         self.signals.catch()
         self._engines.append(engine)
-        options = Options(self.settings.parallelism, self.settings.timeout, PullPolicy(self.settings.pull))
+        settings = self.settings
+        options = Options(settings.parallelism, settings.timeout, PullPolicy(settings.pull), settings.seed)
         observers = Observers(self._emit, self._before_execution, self._after_run, self._before_close)
         return Enclaves(
             engine,
@@ -229,10 +241,18 @@ class EnclaveSession:
             self.close()
 
     def end(self) -> None:
-        """The test is over: it uses no enclave any more."""
+        """The test is over: its faults are healed, it uses no enclave any more."""
         self.item = None
+        self.heal()
         for enclaves in self._all():
             enclaves.upkeep.uses.end()
+
+    def heal(self) -> None:
+        """End the faults of the test. It may be run again, as by pytest-rerunfailures, before `end`."""
+        for enclaves in self._all():
+            if enclaves.upkeep.is_broken:
+                with self.signals.held():
+                    enclaves.upkeep.heal()
 
     def failed(self, enclaves: Iterable[Enclave]) -> None:
         """A test that used these has failed: they may be kept for that."""
@@ -279,6 +299,8 @@ class EnclaveSession:
         if self.item is None:
             return
         self.item.stash.setdefault(USED, {})[enclave] = self.began(enclaves.engine)
+        if own:
+            self.item.stash[OWN] = enclave
         if own and enclaves.alone(enclave):
             # Also where its run fails: the fixture then never comes to its own teardown.
             self.item.addfinalizer(lambda: enclaves.release(enclave))
@@ -383,6 +405,7 @@ class EnclaveSession:
                 self.notes += enclaves.upkeep.notes
                 self.taken_over += enclaves.upkeep.taken_over
             self.kept += kept_by(self.config)
+            self.notes += doubts_of(self.config)
             end(self.config)
             self._enclaves, self._without_services, self._simulated = None, None, []
             for engine in self._engines:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_enclave.face.demands import demand_of, may_fork
+from pytest_enclave.face.faults import fault_of
 from pytest_enclave.face.items import needs_enclave
 from pytest_enclave.face.star_tests import StarTest
 
@@ -62,7 +63,12 @@ def groups_of(items: Sequence[pytest.Item], settings: Settings) -> list[Group]:
         if demand.isolate is True or settings.no_cache:
             return APART
         grows = len(runs[demand.key]) > 1
-        return Group("together" if grows or demand.scope else "shared", demand.key)
+        if grows or demand.scope:
+            return Group("together", demand.key)
+        if fault_of(item) and not demand.isolate:
+            # Each has the enclave for itself, so several workers would only wait for each other.
+            return Group("together", f"{demand.key} with faults")
+        return Group("shared", demand.key)
 
     return [group(item, demand) for item, demand in zip(items, demands, strict=True)]
 

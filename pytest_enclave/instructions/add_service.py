@@ -78,6 +78,7 @@ def footprint_of(configs: Mapping[str, Struct], *, forced: bool) -> Footprint:
         mounts={name: _mounted_in(config) for name, config in configs.items()},
         images=frozenset(image for image in images if not is_known_later(image)),
         forced=forced,
+        joins={n: config.fields["subnetwork"] for n, config in configs.items() if "subnetwork" in config.fields},
     )
 
 

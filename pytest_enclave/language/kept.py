@@ -36,7 +36,7 @@ ROOM = 8 << 20
 
 PASSES = (
     *("caution", "columns", "contents", "desugar", "edits", "grammar", "growth", "inlining", "kept", "module"),
-    *("normalise", "predeclared", "recursion", "results", "rules", "scopes", "syntax", "tree"),
+    *("normalise", "recursion", "results", "rules", "scopes", "syntax", "tree"),
 )
 """The files of this room that make modules of texts."""
 

@@ -17,12 +17,3 @@ PER_FILE = ("import_module", "read_file")
 """Provided by the prelude, knowing the file they are called from."""
 
 PREDECLARED = frozenset((*NATIVE, *REPLACED, *PER_FILE, *CONFIG_TYPES))
-
-FOREIGN = frozenset(
-    (
-        *("ConnectionConfig", "Directory", "GpuConfig", "ImageBuildSpec", "ImageSpec", "NixBuildSpec"),
-        *("NormalPacketDelayDistribution", "Service", "StoreSpec", "Toleration"),
-        *("UniformPacketDelayDistribution", "UpdateServiceConfig", "User"),
-    )
-).difference(CONFIG_TYPES)
-"""Types of Kurtosis that are not there: an undefined name that deserves a word more."""

@@ -12,7 +12,6 @@ import difflib
 from collections.abc import Collection, Iterator
 
 from pytest_enclave.language.grammar import Mistake
-from pytest_enclave.language.predeclared import FOREIGN
 from pytest_enclave.language.tree import Tree
 
 Scopes = tuple[frozenset[str], ...]
@@ -87,8 +86,6 @@ def parameters(function: _Function) -> frozenset[str]:
 def _remedy(name: str, scopes: Scopes) -> str:
     if name in _REMEDIES:
         return _REMEDIES[name]
-    if name in FOREIGN:
-        return "Kurtosis has this type, but it is not supported here yet"
     near = difflib.get_close_matches(name, frozenset().union(*scopes), 1, 0.75)
     if near:
         return f"did you mean `{near[0]}`?"

@@ -1,7 +1,7 @@
 """Rules for packets, by messages to the kernel (nf_tables over nfnetlink): what `nft` does, without needing it.
 
 A rule is a list of expressions: tests, made by the functions below, and what is done when all of them hold: `ACCEPT`,
-`DROP` or `MASQUERADE`. Of the sets, maps and families there are, only what an enclave needs is here.
+`DROP`, `MASQUERADE` or `queue`. Of the sets, maps and families there are, only what an enclave needs is here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 BUFFER = 1 << 18
 
@@ -23,8 +23,9 @@ MOST_DUMPS = 100
 IPV4, INET = 2, 1
 """Families of tables: IPv4 only, and IPv4 together with IPv6."""
 
-FORWARD, POSTROUTING = 2, 4
-"""Points that packets pass: when they are to be sent on, and before they leave."""
+PREROUTING, FORWARD, OUTPUT, POSTROUTING = 0, 2, 3, 4
+"""Points that packets pass: when they have come in, when they are to be sent on, when they were made here, and before
+they leave."""
 
 NEW = 8
 """The state of a connection of which this is the first packet."""
@@ -130,6 +131,14 @@ class Netfilter:
         ]
         self._change(parts, "delete rules")
 
+    def rewrite(self, rules: Mapping[Chain, Sequence[Sequence[bytes]]]) -> None:
+        """Have these rules in these chains, and no others: all at once, so that no packet meets anything in between."""
+        parts = []
+        for chain, each in rules.items():
+            parts.append((_DELETE_RULE, 0, chain.family, _text(1, chain.table) + _text(2, chain.name)))
+            parts += [(_NEW_RULE, _CREATE | _APPEND, chain.family, _rule(chain, rule)) for rule in each]
+        self._change(parts, f"write the rules of {', '.join(sorted(chain.name for chain in rules))}")
+
     def chains(self) -> list[Chain]:
         """All chains that there are."""
         found = []
@@ -228,8 +237,25 @@ def not_going_to(link: str) -> bytes:
 
 def sent_from(ip: str) -> bytes:
     """The packet's source is this IPv4 address."""
-    load = _attribute(1, _big(1)) + _attribute(2, _big(1)) + _attribute(3, _big(12)) + _attribute(4, _big(4))
-    return _expression("payload", load) + _compare(socket.inet_aton(ip))
+    return _address(12, ip)
+
+
+def sent_to(ip: str) -> bytes:
+    """The packet's destination is this IPv4 address."""
+    return _address(16, ip)
+
+
+def queue(number: int, *, foreign: bool = False) -> bytes:
+    """Ask the process that serves this queue; let the packet pass where there is none.
+
+    Some kernels have that for rules of iptables only: then it has to be the `foreign` one.
+    """
+    if not foreign:
+        attributes = [struct.pack("!H", each) for each in (number, 1, 1)]
+        return _expression("queue", b"".join(_attribute(kind, each) for kind, each in enumerate(attributes, 1)))
+    # The same three values, as the third version of iptables' target has them.
+    values = struct.pack("=HHHxx", number, 1, 1)
+    return _expression("target", _text(1, "NFQUEUE") + _attribute(2, _big(3)) + _attribute(3, values))
 
 
 def connection(*, state: int = 0, status: int = 0) -> bytes:
@@ -239,6 +265,11 @@ def connection(*, state: int = 0, status: int = 0) -> bytes:
     bits = _attribute(1, _big(1)) + _attribute(2, _big(1)) + _attribute(3, _big(4))
     masked = _expression("bitwise", bits + _nest(4, _attribute(1, mask)) + _nest(5, _attribute(1, bytes(4))))
     return load + masked + _compare(bytes(4), differs=True)
+
+
+def _address(offset: int, ip: str) -> bytes:
+    load = _attribute(1, _big(1)) + _attribute(2, _big(1)) + _attribute(3, _big(offset)) + _attribute(4, _big(4))
+    return _expression("payload", load) + _compare(socket.inet_aton(ip))
 
 
 def _meta(key: int, link: str, *, differs: bool = False) -> bytes:

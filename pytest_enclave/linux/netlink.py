@@ -13,18 +13,23 @@ if TYPE_CHECKING:
 
 BUFFER = 1 << 16
 
+AT_ONCE = 64
+"""Requests sent before their answers are read: there is not room for any number of these."""
+
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _LINK = struct.Struct("=BxHiII")  # family, type, index, flags, changed flags
 _ADDRESS = struct.Struct("=BBBBI")  # family, prefix, flags, scope, index
 _ROUTE = struct.Struct("=BBBBBBBBI")  # family, two prefixes, tos, table, protocol, scope, type, flags
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 
 _ERROR, _DONE = 2, 3
 _NEW_LINK, _DELETE_LINK, _GET_LINK = 16, 17, 18
 _NEW_ADDRESS = 20
-_NEW_ROUTE = 24
+_NEW_ROUTE, _DELETE_ROUTE = 24, 25
+_NEW_NEIGHBOUR, _DELETE_NEIGHBOUR = 28, 29
 
-_REQUEST, _ACKNOWLEDGE, _EXCLUSIVE, _CREATE = 0x1, 0x4, 0x200, 0x400
+_REQUEST, _ACKNOWLEDGE, _REPLACE, _EXCLUSIVE, _CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
 _CAPPED, _EXPLAINED = 0x100, 0x200
 
 _SOL_NETLINK, _CAP_ACKNOWLEDGE, _EXTENDED_ACKNOWLEDGE = 270, 10, 11
@@ -35,8 +40,9 @@ _INFO_KIND, _INFO_DATA = 1, 2
 _VETH_PEER = 1
 _IFF_UP = 1
 _ADDRESS_ADDRESS, _ADDRESS_LOCAL, _ADDRESS_BROADCAST = 1, 2, 4
-_ROUTE_GATEWAY = 5
-_TABLE_MAIN, _PROTOCOL_BOOT, _SCOPE_UNIVERSE, _UNICAST = 254, 3, 0, 1
+_ROUTE_DESTINATION, _ROUTE_LINK, _ROUTE_GATEWAY, _ROUTE_SOURCE = 1, 4, 5, 7
+_TABLE_MAIN, _PROTOCOL_BOOT, _SCOPE_UNIVERSE, _SCOPE_LINK, _UNICAST = 254, 3, 0, 253, 1
+_NEIGHBOUR_IP, _NEIGHBOUR_MAC, _PERMANENT, _ITSELF = 1, 2, 0x80, 0x02
 
 
 class Netlink:
@@ -86,9 +92,9 @@ class Netlink:
         found = self._send()
         return int(_LINK.unpack_from(found)[2])
 
-    def bridge(self, name: str) -> None:
+    def bridge(self, name: str, mac: bytes | None = None) -> None:
         """Make a bridge, with a hardware address that does not change when links join and leave it."""
-        mac = bytes((0x02, *os.urandom(5)))
+        mac = mac or bytes((0x02, *os.urandom(5)))
         info = _nest(_LINK_INFO, _attribute(_INFO_KIND, b"bridge"))
         body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + _name(name) + _attribute(_LINK_ADDRESS, mac) + info
         self._ask(_NEW_LINK, _CREATE | _EXCLUSIVE, body, f'make bridge "{name}"')
@@ -137,12 +143,42 @@ class Netlink:
         body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, _IFF_UP) + _name(name)
         self._ask(_NEW_LINK, 0, body, f'switch off link "{name}"')
 
+    def join(self, name: str, master: int) -> None:
+        """Join a link to the bridge with this number; it leaves the one that it was joined to."""
+        body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + _name(name) + _attribute(_LINK_MASTER, _number(master))
+        self._ask(_NEW_LINK, 0, body, f'join link "{name}" to a bridge')
+
+    def take_in(self, bridge: int, mac: bytes) -> None:
+        """Let the bridge with this number take in what is for a hardware address, as if it were its own."""
+        flags = _CREATE | _EXCLUSIVE
+        self._ask(_NEW_NEIGHBOUR, flags, _taken_in(bridge, mac), f"take in packets for {mac.hex(':')}")
+
+    def take_in_no_more(self, bridge: int, mac: bytes) -> None:
+        """Undo `take_in`."""
+        self._ask(_DELETE_NEIGHBOUR, 0, _taken_in(bridge, mac), f"take in no more packets for {mac.hex(':')}")
+
+    def route(self, ip: str, link: int, source: str) -> None:
+        """Reach an address by the link with this number, whatever network it is in, from this address of ours."""
+        self._ask(_NEW_ROUTE, _CREATE | _REPLACE, _route_to(ip, link, source), f"route to {ip}")
+
+    def route_no_more(self, ip: str, link: int, source: str) -> None:
+        """Undo `route`."""
+        self._ask(_DELETE_ROUTE, 0, _route_to(ip, link, source), f"route no more to {ip}")
+
     def gateway(self, ip: str) -> None:
         """Route by this address whatever has no other route. A link that is up must reach it."""
         body = _ROUTE.pack(
             socket.AF_INET, 0, 0, 0, _TABLE_MAIN, _PROTOCOL_BOOT, _SCOPE_UNIVERSE, _UNICAST, 0
         ) + _attribute(_ROUTE_GATEWAY, socket.inet_aton(ip))
         self._ask(_NEW_ROUTE, _CREATE | _EXCLUSIVE, body, f"route by {ip}")
+
+    def forget(self, ip: str, link: int) -> None:
+        """Forget whose an address is, and drop what waits to be sent there until that is known. ENOENT: it is not.
+
+        `link` is the number of the one that leads there.
+        """
+        body = _NEIGHBOUR.pack(socket.AF_INET, link, 0, 0, 0) + _attribute(_NEIGHBOUR_IP, socket.inet_aton(ip))
+        self._ask(_DELETE_NEIGHBOUR, 0, body, f"forget whose {ip} is")
 
     def delete(self, name: str) -> None:
         """Remove a link; its peer goes too."""
@@ -163,10 +199,10 @@ class Netlink:
         """Send what waits, and read until all of it is answered. The content of the last answer that has one."""
         content = b""
         error: OSError | None = None
-        if self._waiting:
-            self._socket.sendto(b"".join(self._waiting), (0, 0))
-            self._waiting.clear()
-        while self._requests:
+        while self._waiting or self._requests:
+            if len(self._requests) == len(self._waiting):
+                self._socket.sendto(b"".join(self._waiting[:AT_ONCE]), (0, 0))
+                del self._waiting[:AT_ONCE]
             received = self._socket.recv(BUFFER)
             at = 0
             while at + _HEADER.size <= len(received):
@@ -210,6 +246,19 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 def _nest(kind: int, value: bytes) -> bytes:
     return _attribute(kind | 0x8000, value)
+
+
+def _taken_in(bridge: int, mac: bytes) -> bytes:
+    return _NEIGHBOUR.pack(socket.AF_BRIDGE, bridge, _PERMANENT, _ITSELF, 0) + _attribute(_NEIGHBOUR_MAC, mac)
+
+
+def _route_to(ip: str, link: int, source: str) -> bytes:
+    return (
+        _ROUTE.pack(socket.AF_INET, 32, 0, 0, _TABLE_MAIN, _PROTOCOL_BOOT, _SCOPE_LINK, _UNICAST, 0)
+        + _attribute(_ROUTE_DESTINATION, socket.inet_aton(ip))
+        + _attribute(_ROUTE_LINK, _number(link))
+        + _attribute(_ROUTE_SOURCE, socket.inet_aton(source))
+    )
 
 
 def _name(name: str) -> bytes:

@@ -81,6 +81,14 @@ def integer(low: int | None = None, high: int | None = None, unit: str = "") -> 
     )
 
 
+def number(low: float, high: float) -> Check:
+    """An int or a float in a closed range."""
+    return simple(
+        f"a number between {low:g} and {high:g}",
+        lambda v: (_is_int(v) or isinstance(v, float)) and low <= v <= high,
+    )
+
+
 def matching(pattern: str, expected: str) -> Check:
     """A string that the regular expression matches as a whole."""
     # Compiled when it is first used: most plans have use for one or two of all there are.
@@ -168,6 +176,24 @@ def duration(*, positive: bool = False) -> Check:
             yield "", f"must be {'longer than zero' if positive else 'zero or longer'}, not {quote(value)}"
 
     check = Check("a duration such as `10s`", find, lambda value: next(find(value), None) is None)
+    return check
+
+
+def tuple_of(item: Check, length: int, expected: str) -> Check:
+    """A tuple of so many items, which all pass."""
+
+    def find(value: Value) -> Iterator[Finding]:
+        if not isinstance(value, tuple) or len(value) != length:
+            yield check.mismatch(value)
+            return
+        for index, element in enumerate(value):
+            yield from ((f"[{index}]{path}", reason) for path, reason in item(element))
+
+    check = Check(
+        expected,
+        find,
+        lambda value: isinstance(value, tuple) and len(value) == length and all(map(item.accepts, value)),
+    )
     return check
 
 

@@ -33,6 +33,9 @@ STORED_NAME = checks.matching(
 )
 """What a files artifact can be called."""
 
+SUBNETWORK = checks.matching(r"(?s)(?!.*\{\{kurtosis:).+", "a non-empty string, known before execution")
+"""What a subnetwork can be called."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConfigType:
@@ -141,6 +144,9 @@ _MOUNTED = checks.simple(
 )
 _MILLICORES = checks.integer(0, unit="millicores")
 _MEGABYTES = checks.integer(6, unit="megabytes")
+_MILLISECONDS = checks.integer(0, 2**32 - 1, unit="milliseconds")
+_PERCENTAGE = checks.number(0, 100)
+DELAYS = ("UniformPacketDelayDistribution", "NormalPacketDelayDistribution")
 
 CONFIG_TYPES: Mapping[str, ConfigType] = {
     config_type.name: config_type
@@ -238,6 +244,7 @@ CONFIG_TYPES: Mapping[str, ConfigType] = {
             Parameter("capabilities", checks.list_of(checks.NON_EMPTY_STRING)),
             Parameter("gpu", checks.instance("GpuConfig")),
             *RIGHTS,
+            Parameter("subnetwork", SUBNETWORK),
             deprecated={"cpu_allocation": "max_cpu", "memory_allocation": "max_memory"},
             check=refused_rights,
         ),
@@ -260,6 +267,19 @@ CONFIG_TYPES: Mapping[str, ConfigType] = {
             Parameter("driver", _DRIVER),
             check=_gpu,
         ),
+        _type(
+            "ConnectionConfig",
+            Parameter("packet_loss_percentage", _PERCENTAGE, default=0.0),
+            Parameter("packet_delay_distribution", checks.instance(*DELAYS)),
+        ),
+        _type("UniformPacketDelayDistribution", Parameter("ms", _MILLISECONDS, required=True)),
+        _type(
+            "NormalPacketDelayDistribution",
+            Parameter("mean_ms", _MILLISECONDS, required=True),
+            Parameter("std_dev_ms", _MILLISECONDS, required=True),
+            Parameter("correlation", _PERCENTAGE, default=0.0),
+        ),
+        _type("UpdateServiceConfig", Parameter("subnetwork", SUBNETWORK, required=True)),
         _type("StoreSpec", Parameter("src", checks.NON_EMPTY_STRING, required=True), Parameter("name", STORED_NAME)),
         _type(
             "Service",

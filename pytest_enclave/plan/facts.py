@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from pytest_enclave.plan.connections import ConnectionMatrix
+
 
 class Status(Enum):
     """What a service is doing."""
@@ -36,8 +38,12 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Services by name; images by reference, with their digest, or None where the engine does not have one."""
+    """Services by name; images by reference, with their digest, or None where the engine does not have one.
+
+    `connections` are those in effect between services.
+    """
 
     services: Mapping[str, ServiceFact] = field(default_factory=dict)
     images: Mapping[str, str | None] = field(default_factory=dict)
     capacity: Capacity | None = None
+    connections: ConnectionMatrix = field(default_factory=dict)

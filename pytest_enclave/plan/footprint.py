@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from pytest_enclave.plan.connections import Connection
+
 
 class Replay(Enum):
     """What becomes of an already executed instruction when something before it has changed (design §4.3)."""
@@ -17,13 +19,25 @@ class Replay(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Wiring:
+    """A connection that is settled: `between` two subnetworks, or for None the default one.
+
+    None for the connection: the default one holds again.
+    """
+
+    between: frozenset[str] | None
+    connection: Connection | None
+
+
+@dataclass(frozen=True, slots=True)
 class Footprint:
     """What one instruction makes, reads and acts on, by name.
 
     `services` maps each service it makes to the canonical text of its config; `artifacts` are the files artifacts it
     makes; `mounts` maps each service it makes to the artifacts mounted in it; `acts_on` are services that it starts,
     stops or removes; `uses` the services it talks to, `reads` the artifacts it needs itself; `images` what
-    must be there; `forced` tells that it runs again in each run, in place of the one that was there.
+    must be there; `forced` tells that it runs again in each run, in place of the one that was there. `joins` maps
+    services to the subnetworks that it puts them into, `wiring` is the connection that it settles.
     """
 
     replay: Replay
@@ -35,6 +49,8 @@ class Footprint:
     reads: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()
     forced: bool = False
+    joins: Mapping[str, str] = field(default_factory=dict)
+    wiring: Wiring | None = None
 
     @property
     def makes(self) -> frozenset[str]:
@@ -45,6 +61,13 @@ class Footprint:
     def needs(self) -> frozenset[str]:
         """The artifacts that it, or a service it makes, reads."""
         return self.reads.union(*self.mounts.values())
+
+    @property
+    def settles(self) -> frozenset[str | frozenset[str] | None]:
+        """What it settles of the network: services that it moves, subnetworks between which the connection is, or None
+        for the default connection."""
+        moved = self.joins.keys() - self.services.keys()
+        return frozenset(moved) if self.wiring is None else frozenset({*moved, self.wiring.between})
 
     def disturbs(self, other: Footprint) -> bool:
         """Whether the other's effect may not be what it was, once this one has run after it."""

@@ -85,7 +85,7 @@ def type_name(value: Value) -> str:
 
 def with_article(noun: str) -> str:
     """The noun with its indefinite article."""
-    return f"{'an' if noun[:1] in tuple('aeioAEIO') else 'a'} {noun}"
+    return f"{'an' if noun[:1] in tuple('aeioAEIO') or noun[:2] == 'Up' else 'a'} {noun}"
 
 
 SHOWN = 200

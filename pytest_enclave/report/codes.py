@@ -24,6 +24,7 @@ CODES: Mapping[type[errors.EnclaveError], str] = MappingProxyType(
         errors.UnacceptableCode: "E303",
         errors.RecipeFailed: "E304",
         errors.RunTimedOut: "E305",
+        errors.UnknownService: "E306",
         errors.ServiceError: "E310",
         errors.ServiceExited: "E311",
         errors.PortNeverOpened: "E312",

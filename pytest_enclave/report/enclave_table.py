@@ -1,4 +1,4 @@
-"""Enclaves in a table: as wide as the terminal, and a line below where one has something wrong."""
+"""Enclaves in a table as wide as the terminal. Below each a line on what it is, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,20 @@ NARROWEST = {ENGINE: 10, PACKAGE: 10, SERVICES: 12}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An enclave. `age` in seconds; `trouble` says why its services are not known, empty where they are."""
+    """An enclave. `age` in seconds; `services` None where they are not known; `troubles` tell what is wrong.
+
+    `kind` says what the enclave is to tests, `args` is text without secrets; both may be empty.
+    """
 
     name: str
     engine: str
     package: str
-    services: tuple[str, ...]
-    trouble: str
+    services: tuple[str, ...] | None
+    troubles: tuple[str, ...]
     age: float
     standing: str
+    kind: str = ""
+    args: str = ""
 
 
 def enclave_table(rows: Sequence[Row], look: Look) -> list[str]:
@@ -40,9 +45,10 @@ def enclave_table(rows: Sequence[Row], look: Look) -> list[str]:
     lines = [_line(table[0], widths)]
     for row, texts in zip(rows, table[1:], strict=True):
         lines.append(_line(texts, widths))
-        if row.trouble:
-            told = f"its journal {row.trouble}"
-            lines += [f"  {part}" for part in look.wrap(look.one_line(told), 2)]
+        if told := ", ".join(filter(None, (row.kind, row.args and f"args {row.args}"))):
+            lines.append(f"  {cut(look.one_line(told), look.room(2))}")
+        for trouble in row.troubles:
+            lines += [f"  {part}" for part in look.wrap(look.one_line(trouble), 2)]
     return lines
 
 
@@ -55,7 +61,7 @@ def age_text(seconds: float) -> str:
 
 
 def _texts(row: Row, look: Look) -> tuple[str, ...]:
-    services = "?" if row.trouble else ", ".join(row.services) or "none"
+    services = "?" if row.services is None else ", ".join(row.services) or "none"
     texts = (row.name, row.engine, row.package or "-", services, age_text(row.age), row.standing)
     return tuple(map(look.one_line, texts))
 

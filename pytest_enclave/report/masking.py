@@ -16,6 +16,7 @@ is nobody's secret, and masking it would take the report's nouns away.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ _TELLING = re.compile(r"(?:API)?KEYS?|\w*(?:TOKEN|PASSWORD|PASSWD|PASSPHRASE|SEC
 _ENTRY = re.compile(r"""["']([A-Z][A-Z0-9_]*)["']\s*:\s*["']([^"'\n]+)["']""")
 _USER_IN_URL = re.compile(r"https?://([^/?#]+)@", re.IGNORECASE)
 _USER_IN_SOURCE = re.compile(r"""https?://([^/?#\s"'{}]+)@""", re.IGNORECASE)
+_PASSWORD_IN_URL = re.compile(r"(\w://[^/?#\s:@]*:)[^/?#\s@]+@")
 _NO_PASSWORDS = ("", "x-oauth-basic")
 _PASSWORD = re.compile(r"""\bpassword\s*=\s*["']([^"'\n]+)["']""")
 _IMAGE = re.compile(r"""\bimage\s*=\s*["']([^"'\n]+)["']""")
@@ -114,6 +116,24 @@ class Secrets:
     def mask(self, text: str) -> str:
         """The text with `••••` in place of every secret."""
         return text if self._pattern is None else self._pattern.sub(MASK, text)
+
+
+def shown_arguments(args: str) -> str:
+    """Arguments of a package, as JSON, without what a name tells to be secret, nor passwords in URLs."""
+    return json.dumps(_without_secrets(json.loads(args)), ensure_ascii=False)
+
+
+def _without_secrets(value: object) -> object:
+    if isinstance(value, dict):
+        return {
+            name: MASK if inner and is_secret_name(name) else _without_secrets(inner) for name, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [_without_secrets(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    tokens = Secrets(frozenset(_secrets_of_users(_USER_IN_URL.findall(value))))
+    return _PASSWORD_IN_URL.sub(rf"\1{MASK}@", tokens.mask(value))
 
 
 def _worth_masking(text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from pytest_enclave.plan.connections import Connection
 from pytest_enclave.plan.futures import find
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.recipes import HttpRecipe, recipe_of
@@ -87,6 +88,17 @@ def _command(call: Instruction) -> str:
     return f"$ {call.get('run')}"
 
 
+def _connection(call: Instruction) -> str:
+    pair = call.get("subnetworks")
+    config = call.get("config")
+    between = "default" if pair is None else " ↔ ".join(map(quote, pair))
+    return between if config is None else f"{between}, {Connection.of(config)}"
+
+
+def _move(call: Instruction) -> str:
+    return f"{quote(call.get('name'))}, {quote(call.get('config').fields['subnetwork'])}"
+
+
 _TOLD: Mapping[str, Callable[[Instruction], str]] = MappingProxyType(
     {
         "add_service": _named("name"),
@@ -102,5 +114,8 @@ _TOLD: Mapping[str, Callable[[Instruction], str]] = MappingProxyType(
         "run_sh": _command,
         "set_service": _named("name"),
         "run_python": _named("run"),
+        "set_connection": _connection,
+        "remove_connection": _connection,
+        "update_service": _move,
     }
 )

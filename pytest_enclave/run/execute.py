@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pytest_enclave.errors import EnclaveError, ExecutionError, RunTimedOut
+from pytest_enclave.errors import EnclaveError, EngineError, ExecutionError, RunTimedOut
 from pytest_enclave.plan.canonical import call_text
 from pytest_enclave.plan.events import Emit, InstructionStarted, StepFinished
 from pytest_enclave.plan.facts import Facts
@@ -18,6 +19,7 @@ from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.record import Before, Origin, Outcome, Record, Step
 from pytest_enclave.plan.service import ServiceConfig
 from pytest_enclave.plan.values import Value
+from pytest_enclave.run.network import Network
 from pytest_enclave.run.reuse import Action, Alignment, Candidate, Decision, Slot, decide, key_of, made_stale, spoiled
 from pytest_enclave.run.state import EnclaveState, leave_behind
 
@@ -46,6 +48,7 @@ class Execution:
     limits: Limits
     extract: Callable[[str, str], Value]
     emit: Emit
+    network: Network
     be_alone: Callable[[], None] = lambda: None
     random: random.Random = field(default_factory=random.Random)
     steps: list[Step] = field(default_factory=list)
@@ -54,10 +57,17 @@ class Execution:
     def run(self, candidates: Sequence[Candidate], alignment: Alignment) -> None:
         """Execute, update or skip every candidate. Raises the first error; the steps until then stay."""
         self.values = self.state.values()
-        for number, (candidate, slot) in enumerate(zip(candidates, alignment.slots, strict=True), 1):
-            self._check_time(number, len(candidates))
-            step = self._take(candidate, slot, number, len(candidates))
-            self._finish(step, number, len(candidates))
+        try:
+            for number, (candidate, slot) in enumerate(zip(candidates, alignment.slots, strict=True), 1):
+                self._check_time(number, len(candidates))
+                step = self._take(candidate, slot, number, len(candidates))
+                self._finish(step, number, len(candidates))
+        except EnclaveError:
+            # If it cannot be done, the next run does it.
+            with suppress(EngineError):
+                self.network.settle()
+            raise
+        self.network.settle()
 
     def _take(self, candidate: Candidate, slot: Slot | None, number: int, total: int) -> Step:
         call = candidate.instruction
@@ -121,6 +131,7 @@ class Execution:
         replaced = candidate.footprint.services.keys() & self.services.keys()
         if slot is not None or self._changes(candidate.footprint):
             self.be_alone()
+        self.network.enter(candidate.footprint, None if slot is None else slot.position, self.services)
         context = self._context(self._unchanged(candidate, resolved, slot))
         result = self.types[resolved.name].execute(resolved, context)
         self._journal(candidate, resolved, slot, result)

@@ -20,6 +20,7 @@ from pytest_enclave.plan.addresses import NewAddresses
 from pytest_enclave.plan.events import Emit, Frozen, PhaseStarted
 from pytest_enclave.plan.facts import ServiceFact, Status
 from pytest_enclave.plan.record import Record
+from pytest_enclave.run.network import Network
 from pytest_enclave.run.outcome import Run
 from pytest_enclave.run.pipeline import Options, Tools
 from pytest_enclave.run.state import EnclaveState
@@ -69,6 +70,7 @@ def begin(point: ForkPoint, state: EnclaveState, tools: Tools, options: Options,
         for record in point.records:
             state.journal.append(addresses.record(record) if addresses else record)
         state.artifacts.adopt(point.origin.artifacts, point.artifacts, addresses)
+        Network(state, options.seed or 0, lambda: None, state.site.shaped()).heal()
         _await_services(point.services, state, tools, options, emit)
     return _moved(point.run, addresses) if addresses else point.run
 

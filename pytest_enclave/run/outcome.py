@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_enclave.errors import EnclaveError
+from pytest_enclave.plan.facts import Facts
 from pytest_enclave.plan.instruction import Plan
 from pytest_enclave.plan.record import Outcome, Parting, Step
 from pytest_enclave.plan.values import Value
@@ -27,6 +28,8 @@ class Run:
     duration: float = 0.0
     parting: Parting | None = None
     recorded: int = 0
+    facts: Facts | None = None
+    revision: int = 0
 
     def count(self, *outcomes: Outcome) -> int:
         """How many instructions had one of these outcomes."""
@@ -41,3 +44,12 @@ class Run:
     def skipped(self) -> int:
         """How many instructions were reused."""
         return self.count(Outcome.SKIPPED)
+
+    def holds(self, plan: Plan, facts: Facts, revision: int) -> bool:
+        """Whether a run of this plan comes to the same: there was nothing to do, and all that counts is as it was."""
+        settled = self.error is None and self.skipped == len(self.instructions)
+        return settled and self.plan is plan and self.revision == revision and self.facts == facts
+
+    def again(self, duration: float) -> Run:
+        """The same, as a run that took this long."""
+        return replace(self, duration=duration)

@@ -9,19 +9,20 @@ journaled at once, so that a run which fails half-way goes on where it failed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from pytest_enclave.engine.protocol import PullPolicy
 from pytest_enclave.errors import EnclaveError, ExecutionError
 from pytest_enclave.instructions.registry import Registry
-from pytest_enclave.plan.events import Emit, PhaseStarted, Warned
+from pytest_enclave.plan.events import Emit, PhaseStarted, StepFinished, Warned
 from pytest_enclave.plan.futures import UnknownFuture, Values, substitute_deep, substitute_typed
 from pytest_enclave.plan.instruction import Plan
 from pytest_enclave.plan.record import Step
 from pytest_enclave.plan.values import Struct, Value, written
 from pytest_enclave.run.execute import Execution, Limits
 from pytest_enclave.run.interpretation import Interpretations, Request
+from pytest_enclave.run.network import Network
 from pytest_enclave.run.observe import observe
 from pytest_enclave.run.outcome import Run
 from pytest_enclave.run.reuse import Candidate, align, forecast, key_of
@@ -40,7 +41,8 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How runs go. `timeout` is for a whole run, in seconds, None for no limit; `seed` fixes the pauses of waits."""
+    """How runs go. `timeout` is for a whole run, in seconds, None for no limit; `seed` fixes the pauses of waits, and
+    which packets are lost."""
 
     parallelism: int = 4
     timeout: float | None = None
@@ -56,21 +58,26 @@ def run(
     emit: Emit,
     before_execution: Callable[[Plan], None],
     be_alone: Callable[[], None] = lambda: None,
+    latest: Run | None = None,
 ) -> Run:
     """Take the request through the pipeline. Never raises an EnclaveError: the run carries it.
 
     `be_alone` is called before anything that is there already is changed: it returns when nobody uses the enclave.
+    `latest` is the run before, in this process: where that found nothing to do and nothing has changed, so does this.
     """
     __tracebackhide__ = True
     clock = state.engine.clock
     started = clock.now()
     deadline = None if options.timeout is None else started + options.timeout
-    plan, steps, parting = Plan(), list[Step](), None
+    plan, steps, parting, facts = Plan(), list[Step](), None, None
     recorded = len(state.journal.records)
 
     def finished(output: Value, error: EnclaveError | None) -> Run:
         mismatch = "" if parting is None else str(parting)
-        return Run(plan, tuple(steps), output, error, mismatch, clock.now() - started, parting, recorded)
+        revision = state.journal.revision
+        return Run(
+            plan, tuple(steps), output, error, mismatch, clock.now() - started, parting, recorded, facts, revision
+        )
 
     try:
         emit(PhaseStarted("interpreting"))
@@ -80,8 +87,15 @@ def run(
             emit(Warned(warning))
         before_execution(plan)
 
+        if latest is not None and latest.plan is plan and latest.facts is not None:
+            facts = observe(state.engine, state.site, latest.facts.images)
+            healed = not facts.connections or facts.connections == state.connections()
+            if healed and latest.holds(plan, facts, state.journal.revision):
+                return _nothing_to_do(latest, clock.now() - started, emit)
+
         footprints = [tools.types[call.name].footprint(call) for call in plan.instructions]
-        facts = observe(state.engine, state.site, footprints)
+        named = frozenset[str]().union(*(footprint.images for footprint in footprints))
+        facts = facts or observe(state.engine, state.site, named)
 
         candidates = [
             Candidate(call, footprint, key_of(call, footprint, facts.images))
@@ -101,6 +115,7 @@ def run(
 
         emit(PhaseStarted("executing", len(candidates)))
         limits = Limits(options.parallelism, deadline, options.timeout)
+        network = Network(state, options.seed or 0, be_alone, facts.connections)
         execution = Execution(
             state,
             services,
@@ -110,16 +125,26 @@ def run(
             limits,
             tools.extract,
             emit,
+            network,
             be_alone,
             Random(options.seed),
             steps,
         )
         with state.journal.running():
+            facts = replace(facts, connections=network.heal())
             execution.run(candidates, alignment)
         return finished(_output(plan, execution.values), None)
     except EnclaveError as error:
         error.sources = error.sources or plan.sources
         return finished(None, error)
+
+
+def _nothing_to_do(latest: Run, duration: float, emit: Emit) -> Run:
+    total = len(latest.instructions)
+    emit(PhaseStarted("executing", total))
+    for number, step in enumerate(latest.instructions, 1):
+        emit(StepFinished(step, number, total))
+    return latest.again(duration)
 
 
 def _output(plan: Plan, values: Values) -> Value:

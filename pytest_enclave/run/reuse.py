@@ -13,7 +13,8 @@ The rules (design §4). An instruction is skipped only if the enclave already sh
    takes over the slot. What may see the difference becomes stale, and runs again when it is submitted: each later
    instruction that looks into services; each later service mounting a changed artifact; and whatever has other resolved
    arguments than before. Where one of these uses a service that the plan stops or removes afterwards, that service is
-   made again before it.
+   made again before it. What settles a connection, or moves a service, takes over the slot of one that settled the
+   same; it never becomes stale, as the network is read off the records (`network.py`).
 4. *Still true*: an instruction beyond the overlap that disturbs one inside it breaks the match; and the live services
    must be what the enclave plan as a whole implies: running, or stopped, from the recorded image.
 5. *Failures*: what was to be replaced by an instruction that failed cannot be relied on. Its record stays where it is,
@@ -32,6 +33,7 @@ from pytest_enclave.plan.facts import Facts, ServiceFact, Status
 from pytest_enclave.plan.footprint import Footprint, Replay, disturbing
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.record import Parting, Record
+from pytest_enclave.plan.topology import rewires
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def align(candidates: Sequence[Candidate], records: Mapping[int, Record], facts:
     placed = list(records.items())
     for offset in range(len(placed)):
         slots = _slots_at(candidates, placed[offset:])
-        if slots and not _disturbed(slots, candidates, placed[offset + len(slots) :]):
+        if slots and not _disturbed(slots, candidates, placed[offset + len(slots) :], placed):
             rest = [None] * (len(candidates) - len(slots))
             traces = _traces(placed)
             checked = (*(_checked(slot, traces, facts) for slot in slots), *rest)
@@ -125,16 +127,24 @@ def _fit(candidate: Candidate, record: Record) -> Fit | None:
     if candidate.footprint.replay is not Replay.REPLACE or candidate.instruction.name != record.name:
         return None
     new, old = candidate.footprint, record.footprint
-    same = old.services.keys() <= new.services.keys() and old.artifacts == new.artifacts
-    return Fit.UPDATE if same and (old.services or old.artifacts) else None
+    same = (old.artifacts, old.settles) == (new.artifacts, new.settles) and old.services.keys() <= new.services.keys()
+    return Fit.UPDATE if same and (old.services or old.artifacts or old.settles) else None
 
 
-def _disturbed(slots: Sequence[Slot], candidates: Sequence[Candidate], beyond: Sequence[tuple[int, Record]]) -> bool:
+def _disturbed(
+    slots: Sequence[Slot],
+    candidates: Sequence[Candidate],
+    beyond: Sequence[tuple[int, Record]],
+    placed: Sequence[tuple[int, Record]],
+) -> bool:
     """Rule 4, first half: something after the overlap has changed what the overlap stands for."""
     if len(candidates) > len(slots):
         return False
     overlap = [*(slot.record.footprint for slot in slots), *(candidate.footprint for candidate in candidates)]
-    return disturbing((later.footprint for _, later in beyond), overlap)
+    later = [record.footprint for _, record in beyond]
+    return disturbing(later, overlap) or rewires(
+        later, overlap, (*(record.footprint for _, record in placed), *overlap)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +274,7 @@ def _disturber(candidates: Sequence[Candidate], placed: Sequence[tuple[int, Reco
     """The first record after the overlap that has changed what the overlap stands for."""
     slots = _slots_at(candidates, placed[offset:])
     beyond = placed[offset + len(slots) :]
-    return next(record for position, record in beyond if _disturbed(slots, candidates, [(position, record)]))
+    return next(record for position, record in beyond if _disturbed(slots, candidates, [(position, record)], placed))
 
 
 def decide(candidate: Candidate, slot: Slot | None, resolved: str | None) -> Decision:
@@ -329,7 +339,8 @@ def _outdated(record: Record, earlier: Candidate, changed_artifacts: frozenset[s
         what = "service " + ", ".join(f"`{name}`" for name in made) + " was replaced"
     else:
         what = f"{earlier.instruction.name} ran again before it"
-    if later.replay is Replay.OBSERVE and (touched or earlier.footprint.replay is Replay.OBSERVE):
+    seen = touched or earlier.footprint.settles or earlier.footprint.replay is Replay.OBSERVE
+    if later.replay is Replay.OBSERVE and seen:
         return what
     if not changed_artifacts.isdisjoint(later.needs):
         names = ", ".join(f"`{name}`" for name in sorted(changed_artifacts & later.needs))

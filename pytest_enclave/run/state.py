@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pytest_enclave.engine.protocol import EnclaveId, Engine, Site
 from pytest_enclave.errors import HalfStarted
+from pytest_enclave.plan.connections import ConnectionMatrix, laid_over
 from pytest_enclave.plan.record import Record
 from pytest_enclave.plan.service import ServiceConfig
+from pytest_enclave.plan.topology import Topology, topology_of
 from pytest_enclave.plan.values import Struct, Value
 from pytest_enclave.store.artifacts import ArtifactStore
 from pytest_enclave.store.journal import Journal
@@ -20,7 +22,10 @@ Config = TypeVar("Config", Struct, ServiceConfig)
 
 @dataclass(frozen=True, slots=True)
 class EnclaveState:
-    """An open enclave. The journal is the truth; services and values are read off it."""
+    """An open enclave. The journal is the truth; services and values are read off it.
+
+    `faults` is what the running test has laid over the connections that are recorded.
+    """
 
     id: EnclaveId
     engine: Engine
@@ -28,6 +33,7 @@ class EnclaveState:
     journal: Journal
     artifacts: ArtifactStore
     plans: KeptPlans | None = None
+    faults: list[ConnectionMatrix] = field(default_factory=list)
 
     def refresh(self) -> None:
         """Take over what other processes have done in it. Raises HalfStarted if one was killed in the middle of a run.
@@ -49,6 +55,22 @@ class EnclaveState:
     def configs(self) -> dict[str, ServiceConfig]:
         """The same, as engines want to know it."""
         return configs_of(self.services())
+
+    def topology(self) -> Topology:
+        """Which subnetworks the services are in, and what is between these, as the enclave plan has it."""
+        return topology_of(self.journal.snapshot())
+
+    def connections(self) -> ConnectionMatrix:
+        """What is to be between services: as the enclave plan has it, and the running test's faults."""
+        topology = self.topology()
+        return self.with_faults(topology.matrix(), topology.services)
+
+    def with_faults(self, recorded: ConnectionMatrix, services: Collection[str]) -> ConnectionMatrix:
+        """What is to be between these services where this is what plans say of it."""
+        if not self.faults:
+            return recorded
+        faults = laid_over(self.faults)
+        return laid_over([recorded, {(a, b): faults[a, b] for a, b in faults if a in services and b in services}])
 
     def values(self) -> dict[str, Mapping[str, Value]]:
         """Everything that executed instructions have produced, by producer; the latest one counts."""

@@ -8,14 +8,15 @@ from dataclasses import fields
 from enum import Enum
 from typing import Any
 
-from pytest_enclave.plan.footprint import Footprint, Replay
+from pytest_enclave.plan.connections import Connection, Delay
+from pytest_enclave.plan.footprint import Footprint, Replay, Wiring
 from pytest_enclave.plan.record import Record
 from pytest_enclave.plan.values import Opaque, Struct, Value
 from pytest_enclave.source import Location
 
 _TUPLE, _STRUCT, _DICT, _SET, _OF, _MEMBER = "$tuple", "$struct", "$dict", "$set", "$of", "$member"
 _TAGS = (_TUPLE, _STRUCT, _DICT, _SET, _OF, _MEMBER)
-_CLASSES = (Footprint, Location, Opaque, Replay)
+_CLASSES = (Connection, Delay, Footprint, Location, Opaque, Replay, Wiring)
 """What a record is made of besides values."""
 
 

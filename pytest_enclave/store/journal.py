@@ -84,6 +84,7 @@ class Journal:
         self._bodies: dict[int, str] = {}
         self._artifacts: dict[str, str] = {}
         self._running = False
+        self._revision = 0
         with self._explained("cannot be opened"):
             self._connection = sqlite3.connect(
                 path, timeout=PATIENCE, check_same_thread=False, isolation_level=None, cached_statements=32
@@ -111,6 +112,11 @@ class Journal:
         with self._lock:
             return dict(self._artifacts)
 
+    @property
+    def revision(self) -> int:
+        """Another number whenever what is read here may have changed; it counts in this process only."""
+        return self._revision
+
     def refresh(self) -> bool:
         """Whether another process has written since the last time; if so, what is read here is up to date then.
 
@@ -132,6 +138,7 @@ class Journal:
             )
             self._finish(replace(state, records=position))
             self._records[position], self._bodies[position] = record, body
+            self._revision += 1
 
     def put(self, records: Mapping[int, Record]) -> None:
         """Replace records at positions that exist, all of them or none. Raises JournalUnusable."""
@@ -146,6 +153,7 @@ class Journal:
             self._finish(state)
             self._records |= records
             self._bodies |= bodies
+            self._revision += 1
 
     def put_artifacts(self, digests: Mapping[str, str]) -> None:
         """Note the digests of files artifacts by name, new ones and changed ones. Raises JournalUnusable."""
@@ -157,6 +165,7 @@ class Journal:
             (count,) = self._connection.execute("SELECT count(*) FROM artifacts").fetchone()
             self._finish(replace(state, artifacts=count))
             self._artifacts |= digests
+            self._revision += 1
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -305,6 +314,7 @@ class Journal:
             records[position] = self._records[position] if same else self._decoded(position, body)
         for row in index:
             self._verify("artifact", row)
+        self._revision += 1
         self._bodies = {position: body for position, body, _ in rows}
         self._artifacts = {name: digest for name, digest, _ in index}
         self._records.clear()

@@ -47,7 +47,8 @@ def write(pytester: pytest.Pytester, name: str, content: str) -> None:
 
 def test_there_are_no_other_snippets():
     tests = ["test_shop.py", "test_orders.py", "database.star", "test_refusal.py", "test_patience.py"]
-    images = ["private.star", "shop/main.star"]
+    tests += ["test_partition.py", "test_trouble.py"]
+    images = ["private.star", "shop/main.star", "replicas.star"]
     assert sorted(GUIDE) == sorted([*tests, *images, "restaurant/main.star", "restaurant/tables_test.star"])
     assert list(PLANS) == ["plans.py"]
     assert list(snippets("README.md")) == ["packages/hello/main.star", "test_hello.py"]
@@ -72,6 +73,16 @@ def test_the_guides_test_of_the_shop(pytester: pytest.Pytester, on_engine: str):
     (pytester.path / "example_packages").symlink_to(ROOT / "example_packages")
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", on_engine, "test_shop.py")
     result.assert_outcomes(passed=1)
+
+
+def test_the_guides_broken_networks(pytester: pytest.Pytester, on_engine: str):
+    for name in ("test_partition.py", "test_trouble.py"):
+        write(pytester, name, GUIDE[name])
+    (pytester.path / "example_packages").symlink_to(ROOT / "example_packages")
+    result = pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", on_engine, "--enclave-seed=1", "test_partition.py", "test_trouble.py"
+    )
+    result.assert_outcomes(passed=8)
 
 
 def test_the_guides_database(pytester: pytest.Pytester, on_engine: str):
@@ -101,6 +112,14 @@ def test_the_guides_image_from_a_dockerfile(pytester: pytest.Pytester, on_engine
     write(pytester, "shop/api/Dockerfile", f"{stages}{serve}\nFROM scratch\n")
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", on_engine, "shop")
     result.assert_outcomes(passed=1)
+
+
+def test_the_guides_subnetworks(pytester: pytest.Pytester, on_engine: str):
+    write(pytester, "replicas.star", GUIDE["replicas.star"])
+    body = "assert [step.name for step in enclave.last_run.instructions].count('exec') == 2"
+    write(pytester, "test_replicas.py", f"def test_replicas(enclave):\n    {body}\n")
+    arguments = ("-p", "no:cacheprovider", on_engine, "--enclave-package=replicas.star")
+    pytester.runpytest_subprocess(*arguments, "test_replicas.py").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("name", ["test_refusal.py", "test_patience.py"])

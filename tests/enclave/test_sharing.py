@@ -12,11 +12,13 @@ import pytest
 from pytest_enclave.enclave.demand import Demand
 from pytest_enclave.enclave.enclave import Enclave, Observers
 from pytest_enclave.enclave.sharing import Enclaves
+from pytest_enclave.enclave.tenure import Tenure
 from pytest_enclave.engine.protocol import EnclaveId, Leak
 from pytest_enclave.engine.simulated.engine import SimulatedEngine
 from pytest_enclave.engine.simulated.script import Script
 from pytest_enclave.engine.simulated.site import SimulatedSite
 from pytest_enclave.errors import VerifyFailed
+from pytest_enclave.ledger.ledger import Ledger
 from pytest_enclave.package.package import Source
 from pytest_enclave.run.interpretation import Request
 from pytest_enclave.run.pipeline import Options, Tools
@@ -206,3 +208,39 @@ def test_an_enclave_that_cannot_be_closed_hides_nothing_of_the_others(
     assert enclaves.upkeep.complaints == [f"removing {bad.name}: OSError: the engine went away"]
     assert enclaves.upkeep._closer._shutdown
     assert good.last_run is not None
+
+
+def test_closing_ends_a_session_of_its_own_and_no_other(tools: Tools, tmp_path: Path):
+    own = Enclaves(SimulatedEngine(), tools, Options(), NOBODY)
+    tenure = own.upkeep.tenure
+    assert tenure.ledger.lives(tenure.session.id)
+    own.close()
+    assert not tenure.ledger.lives(tenure.session.id)
+
+    ledger = Ledger(tmp_path)
+    given = Tenure(ledger, ledger.begin_session())
+    Enclaves(SimulatedEngine(), tools, Options(), NOBODY, given).close()
+    assert ledger.lives(given.session.id), "it is whoever began it that ends it"
+    given.session.end()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind", "args"),
+    [
+        (demand(), "shared", ""),
+        (demand(args={"name": "b"}, share="orders"), "share=orders", '{"name": "b"}'),
+        (demand(scope="tests/test_shop.py"), "module tests/test_shop.py", ""),
+        (demand(scope="tests/test_shop.py::TestOrders"), "class TestOrders", ""),
+        (demand(isolate=True), "isolated", ""),
+        (demand(isolate="fork"), "fork", ""),
+    ],
+)
+def test_the_ledger_tells_what_an_enclave_is_to_tests(
+    tools: Tools, tmp_path: Path, wanted: Demand, kind: str, args: str
+) -> None:
+    ledger = Ledger(tmp_path)
+    enclaves = Enclaves(SimulatedEngine(), tools, Options(), NOBODY, Tenure(ledger, ledger.begin_session()))
+    name = obtain(enclaves, wanted).name
+    told = {each.name: (each.kind, each.args) for each in ledger.entries()}
+    assert told[name] == (kind, args)
+    enclaves.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_enclave.enclave.turns import Turns, Uses
+from pytest_enclave.errors import EngineError
 
 TAKER = Path(__file__).with_name("turn_taker.py")
 
@@ -173,3 +174,106 @@ def test_who_has_the_turn_may_take_it_again_and_has_it_until_the_outer_one_is_ov
         waiting = Background(lambda: run(second))
         assert waiting.waits()
     assert waiting.ends()
+
+
+def test_who_holds_an_enclave_has_it_alone_until_it_lets_go(process: Callable[[], tuple[Turns, Uses]]) -> None:
+    (first, test), (second, _), (third, _) = process(), process(), process()
+    run(first)
+    first.hold()
+    running, using = Background(lambda: run(second)), Background(third.use)
+    assert running.waits(), "also a run that would only add"
+    assert using.waits()
+    run(first, changes=True)
+    assert running.waits(), "its own runs do not let others in"
+    first.let_go()
+    assert running.ends()
+    assert using.ends()
+    test.end()
+
+
+def test_to_hold_an_enclave_waits_for_the_tests_that_use_it(process: Callable[[], tuple[Turns, Uses]]) -> None:
+    (first, one), (second, two) = process(), process()
+    run(first)
+    run(second)
+    holding = Background(first.hold)
+    assert holding.waits()
+    two.end()
+    assert holding.ends()
+    first.let_go()
+    one.end()
+
+
+def test_who_let_go_goes_on_using_it(process: Callable[[], tuple[Turns, Uses]]) -> None:
+    (first, test), (second, _) = process(), process()
+    first.hold()
+    first.let_go()
+    first.let_go()
+    run(second)
+    waiting = Background(lambda: run(second, changes=True))
+    assert waiting.waits()
+    test.end()
+    assert waiting.ends()
+
+
+def test_two_tests_that_hold_one_enclave_each_and_use_that_of_the_other_do_so_in_turn(tmp_path: Path) -> None:
+    homes = [tmp_path / name for name in ("one", "other")]
+    for home in homes:
+        home.mkdir()
+    uses = Uses(), Uses()
+    turns = [[Turns(home, mine) for home in homes] for mine in uses]
+    for mine in turns:
+        for enclave in mine:
+            run(enclave)
+    done = []
+
+    def test(number: int) -> None:
+        for _ in range(20):
+            turns[number][number].hold()
+            done.append(number)
+            turns[number][number].let_go()
+        uses[number].end()
+
+    tests = [Background(lambda number=number: test(number)) for number in (0, 1)]
+    assert [test.ends() for test in tests] == [True, True]
+    assert len(done) == 40
+
+
+def test_who_holds_an_enclave_does_not_wait_for_another_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_enclave.enclave.turns.PATIENCE", 0.1)
+    for name in ("mine", "other"):
+        (tmp_path / name).mkdir()
+    (mine, elsewhere), also = (Uses(), Uses()), "while it is held"
+    held, other = Turns(tmp_path / "mine", mine), Turns(tmp_path / "other", mine)
+    held.hold()
+    with Turns(tmp_path / "other", elsewhere).taken() as be_alone:
+        be_alone()
+        for wait in (other.use, lambda: run(other), other.hold):
+            with pytest.raises(EngineError) as caught:
+                wait()
+            assert caught.value.message == (
+                "this test has a fault in one enclave, and waits for another, which others have used for 0.1 s: "
+                "they may wait for this one"
+            ), also
+    elsewhere.end()
+    run(other)
+    held.let_go()
+    mine.end()
+
+
+def test_an_interrupt_while_it_waits_to_hold_leaves_nothing_held(
+    process: Callable[[], tuple[Turns, Uses]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first, test), (second, other) = process(), process()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(test, "try_again", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        first.hold()
+    run(second, changes=True)
+    second.hold()
+    second.let_go()
+    other.end()

@@ -37,6 +37,7 @@ def keep_busy(name: str, home: str) -> None:
     """Open an enclave, start, replace, freeze and fork services in it, for ever. Tells each step."""
     from pytest_enclave.engine.embedded.engine import EmbeddedEngine
     from pytest_enclave.engine.protocol import EnclaveId, ServiceSpec
+    from pytest_enclave.plan.connections import BLOCKED, Connection, Delay
     from pytest_enclave.plan.service import PortSpec
 
     engine = EmbeddedEngine()
@@ -61,6 +62,8 @@ def keep_busy(name: str, home: str) -> None:
         print("started", flush=True)
         site.dial("one", PortSpec(8080))
         site.exec("two", ["true"], None)
+        site.shape({("one", "two"): BLOCKED, ("two", "three"): Connection(loss=10, delay=Delay(50))}, round_)
+        print("shaped", flush=True)
         site.freeze()
         print("frozen", flush=True)
         fork = site.fork(EnclaveId(f"{name}-{round_}"))

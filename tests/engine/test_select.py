@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -14,6 +15,7 @@ from pytest_enclave.engine import select
 from pytest_enclave.engine.docker import discovery
 from pytest_enclave.engine.docker.discovery import Found
 from pytest_enclave.engine.docker.engine import DockerEngine
+from pytest_enclave.engine.docker.shape import ShaperPlan
 from pytest_enclave.engine.embedded import probe as embedded
 from pytest_enclave.engine.embedded.probe import Examination
 from pytest_enclave.engine.embedded.refusals import Refusal
@@ -148,8 +150,12 @@ def test_an_unknown_engine_is_told_with_those_there_are() -> None:
 def test_the_docker_engine_gets_what_it_needs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, object] = {}
     monkeypatch.setattr("pytest_enclave.engine.docker.engine.DockerEngine", lambda **options: given.update(options))
-    select.select(EngineChoice(name, "unix:///h", "mirror/x", {"A": "b"}, egress=False))
-    assert given == {"host": "unix:///h", "environ": {"A": "b"}, "mirror": "mirror/x", "egress": False}
+    choice = EngineChoice(name, "unix:///h", "mirror/x", {"A": "b"}, egress=False)
+    select.select(choice)
+    told = {"host": "unix:///h", "environ": {"A": "b"}, "mirror": "mirror/x", "egress": False}
+    assert given == {**told, "shaper": ShaperPlan("pytest-enclave/shaper:1")}
+    select.select(replace(choice, shaper_image="shaper/x"))
+    assert given == {**told, "shaper": ShaperPlan("shaper/x")}
 
 
 def test_the_embedded_engine_gets_what_it_needs(

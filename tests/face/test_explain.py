@@ -212,3 +212,32 @@ def test_where_everything_was_reused_the_section_says_just_that() -> None:
     explaining = Explaining()
     explaining.add({"told": [], "unchanged": 1})
     assert explaining.lines(80) == ["everything was reused in 1 run"]
+
+
+CHANGED_TWICE = """
+    import pytest
+
+    @pytest.mark.parametrize("mode", ["one", "two", "three"])
+    def test_it(enclave_factory, mode):
+        enclave_factory(".", {"mode": mode}, share="shop")
+"""
+ADDED_TWICE = """
+    plan.add_service("db", ServiceConfig("img", cmd = ["first " + mode]))
+    plan.remove_service("db")
+    plan.add_service("db", ServiceConfig("img", cmd = ["second " + mode]))
+"""
+
+
+def test_old_arguments_are_those_of_the_latest_run_each_at_its_own_call(
+    pytester: pytest.Pytester, run: RunPytest, package: WritePackage
+) -> None:
+    package(".", ADDED_TWICE, parameters="mode")
+    pytester.makepyfile(test_twice=CHANGED_TWICE)
+    result = run("--enclave-explain", "test_twice.py")
+    told = [line.strip() for line in result.outlines if " → " in line]
+    assert told == [
+        'config.cmd[0]: "first one" → "first two"',
+        'config.cmd[0]: "second one" → "second two"',
+        'config.cmd[0]: "first two" → "first three"',
+        'config.cmd[0]: "second two" → "second three"',
+    ]

@@ -180,6 +180,36 @@ def test_workers_are_told_which_tests_are_of_one_enclave(
     ]
 
 
+def test_tests_with_faults_in_a_shared_enclave_stay_with_one_worker(
+    pytester: pytest.Pytester, package: WritePackage, groups: Callable[..., list[tuple[str, str]]]
+) -> None:
+    package()
+    pytester.makepyfile(
+        """
+        import pytest
+
+        FAULTS = pytest.mark.enclave_faults("kill:db", "pause:db")
+
+        @FAULTS
+        def test_shared(enclave): ...
+
+        @FAULTS
+        @pytest.mark.enclave(isolate=True)
+        def test_alone(enclave): ...
+
+        @FAULTS
+        @pytest.mark.enclave(isolate="fork")
+        def test_fork(enclave): ...
+
+        @FAULTS
+        @pytest.mark.enclave(isolate="module")
+        def test_module(enclave): ...
+        """
+    )
+    shared, faulty = ("shared", "a"), ("together", "b")
+    assert groups() == [shared, faulty, faulty, *[("apart", "")] * 3, *[shared] * 3, *[("together", "c")] * 3]
+
+
 def test_workers_are_told_that_nothing_is_shared_without_cache(
     pytester: pytest.Pytester, package: WritePackage, groups: Callable[..., list[tuple[str, str]]]
 ) -> None:

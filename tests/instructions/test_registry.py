@@ -21,15 +21,18 @@ from pytest_enclave.instructions.get_services import GetServices
 from pytest_enclave.instructions.print import Print
 from pytest_enclave.instructions.protocol import Defaults, InstructionType
 from pytest_enclave.instructions.registry import CLASSES, Registry, built_in
+from pytest_enclave.instructions.remove_connection import RemoveConnection
 from pytest_enclave.instructions.remove_service import RemoveService
 from pytest_enclave.instructions.render_templates import RenderTemplates
 from pytest_enclave.instructions.request import Request
 from pytest_enclave.instructions.run_python import RunPython
 from pytest_enclave.instructions.run_sh import RunSh
+from pytest_enclave.instructions.set_connection import SetConnection
 from pytest_enclave.instructions.set_service import SetService
 from pytest_enclave.instructions.start_service import StartService
 from pytest_enclave.instructions.stop_service import StopService
 from pytest_enclave.instructions.store_service_files import StoreServiceFiles
+from pytest_enclave.instructions.update_service import UpdateService
 from pytest_enclave.instructions.upload_files import UploadFiles
 from pytest_enclave.instructions.verify import Verify
 from pytest_enclave.instructions.wait import Wait
@@ -44,15 +47,18 @@ TYPES: tuple[InstructionType, ...] = (
     GetService(),
     GetServices(),
     Print(),
+    RemoveConnection(),
     RemoveService(),
     RenderTemplates(),
     Request(),
     RunPython(),
     RunSh(),
+    SetConnection(),
     SetService(),
     StartService(),
     StopService(),
     StoreServiceFiles(),
+    UpdateService(),
     UploadFiles(),
     Verify(),
     Wait(),

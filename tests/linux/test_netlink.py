@@ -209,3 +209,102 @@ def run_or_plain(code: str) -> str:
         f"code = {PRELUDE + started(code)!r}\n"
         "sys.exit(identity.run_mapped(ids, [sys.executable, '-I', '-S', '-c', code]).returncode)"
     )
+
+
+def test_a_link_moves_to_another_bridge_while_a_connection_is_open(inside):
+    told = inside(
+        started("""
+        service(2)
+        listener = socket.create_server(("10.77.0.2", 80))
+        service(3)
+        there = socket.create_connection(("10.77.0.2", 80), timeout=5)
+        accepted, _ = listener.accept()
+        there.settimeout(0.3)
+        syscalls.setns(home)
+        net.bridge("br1", bytes.fromhex("020000000009"))
+        net.up("br1")
+        print(mac("br1"))
+        net.join("v3", net.index("br1"))
+        accepted.sendall(b"text")
+        try:
+            there.recv(4)
+        except TimeoutError:
+            print("apart")
+        net.join("v2", net.index("br1"))
+        there.settimeout(10)
+        print(there.recv(4))
+        """)
+    )
+    assert told.split("\n") == ["02:00:00:00:00:09", "apart", "b'text'"]
+
+
+def test_an_address_is_routed_to_a_link_and_no_more(inside):
+    told = inside(
+        started("""
+        own = service(2)
+        listener = socket.create_server(("10.77.0.2", 80))
+        syscalls.setns(home)
+        net.bridge("br1")
+        net.up("br1")
+        number = net.index("br1")
+        net.join("v2", number)
+        def reached(patience):
+            try:
+                with socket.create_connection(("10.77.0.2", 80), patience) as there:
+                    return there.getsockname()[0]
+            except OSError:
+                return "nothing"
+        net.route("10.77.0.2", number, "10.77.0.1")
+        net.route("10.77.0.2", number, "10.77.0.1")
+        print(reached(10))
+        net.route_no_more("10.77.0.2", number, "10.77.0.1")
+        print(reached(0.5), error_of(net.route_no_more, "10.77.0.2", number, "10.77.0.1"))
+        """)
+    )
+    assert told.split("\n") == ["10.77.0.1", "nothing ESRCH"]
+
+
+def test_of_any_number_of_requests_all_are_answered(inside):
+    told = inside(
+        started("""
+        number = net.index("br0")
+        macs = [bytes((2, 66, 10, 77, each >> 8, each & 255)) for each in range(3000)]
+        began = time.monotonic()
+        with net.together():
+            for each in macs:
+                net.take_in(number, each)
+        print(error_of(net.take_in, number, macs[0]))
+        with net.together():
+            for each in macs:
+                net.take_in_no_more(number, each)
+        print(error_of(net.take_in_no_more, number, macs[-1]), time.monotonic() - began < 5)
+        """)
+    )
+    assert told.split("\n") == ["EEXIST", "ENOENT True"]
+
+
+def test_what_waits_for_an_address_that_nobody_has_is_dropped_when_it_is_forgotten(inside):
+    told = inside(
+        started("""
+        def received(*, forgetting):
+            number = 8 if forgetting else 9
+            sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sender.sendto(b"early", (f"10.77.0.{number}", 999))
+            if forgetting:
+                net.forget(f"10.77.0.{number}", net.index("br0"))
+            service(number)
+            receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            receiver.bind(("", 999))
+            receiver.settimeout(5)
+            syscalls.setns(home)
+            time.sleep(1.5)
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"later", (f"10.77.0.{number}", 999))
+            words = []
+            while "later" not in words:
+                words.append(receiver.recv(10).decode())
+            return words
+        print(received(forgetting=False), received(forgetting=True))
+        print(error_of(net.forget, "10.77.0.77", net.index("br0")))
+        """)
+    )
+    assert told.split("\n") == ["['early', 'later'] ['later']", "ENOENT"]

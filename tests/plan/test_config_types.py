@@ -38,6 +38,24 @@ CONFIG = 'ServiceConfig(image = "img", {})'
         (CONFIG.format("bind_mounts = {}, host_pid_namespace = False, privileged = False, publish_udp = True"),
          'ServiceConfig(image = "img", publish_udp = True, privileged = False, host_pid_namespace = False, '
          "bind_mounts = {})"),
+        (CONFIG.format('subnetwork = "x", min_cpu = 1'), 'ServiceConfig(image = "img", min_cpu = 1, subnetwork = "x")'),
+        pytest.param("ConnectionConfig(5.5)", "ConnectionConfig(packet_loss_percentage = 5.5)", id="row-73-loss"),
+        pytest.param("ConnectionConfig(packet_delay_distribution = UniformPacketDelayDistribution(500))",
+                     "ConnectionConfig(packet_delay_distribution = UniformPacketDelayDistribution(ms = 500))",
+                     id="row-73-delay"),
+        pytest.param("ConnectionConfig(100.0, UniformPacketDelayDistribution(ms = 0))",
+                     "ConnectionConfig(packet_loss_percentage = 100.0, "
+                     "packet_delay_distribution = UniformPacketDelayDistribution(ms = 0))", id="row-73-both"),
+        pytest.param("ConnectionConfig(packet_loss_percentage = 50)", "ConnectionConfig(packet_loss_percentage = 50)",
+                     id="row-74-int"),
+        pytest.param("NormalPacketDelayDistribution(150, 10)",
+                     "NormalPacketDelayDistribution(mean_ms = 150, std_dev_ms = 10)", id="row-75"),
+        pytest.param("NormalPacketDelayDistribution(std_dev_ms = 10, mean_ms = 150, correlation = 2.0)",
+                     "NormalPacketDelayDistribution(mean_ms = 150, std_dev_ms = 10, correlation = 2.0)",
+                     id="row-75-correlation"),
+        ('UpdateServiceConfig("x")', 'UpdateServiceConfig(subnetwork = "x")'),
+        ("kurtosis.connection.BLOCKED", "ConnectionConfig(packet_loss_percentage = 100.0)"),
+        ("kurtosis.connection.ALLOWED", "ConnectionConfig(packet_loss_percentage = 0.0)"),
     ],
 )  # fmt: skip
 def test_it_is_made_and_shows_as_it_is_written(lab: Laboratory, expression: str, shown: str):
@@ -85,6 +103,28 @@ def test_a_type_has_its_name_its_fields_and_no_others(lab: Laboratory):
         (CONFIG.format('labels = {"-a": ""}'), 'ServiceConfig: `labels key "-a"` must be the name of a label: up to 63 '
          "letters, digits, `-`, `_` and `.`, with a letter or digit at both ends; a domain and `/` may stand before, "
          'not "-a" (string)'),
+        (CONFIG.format('subnetwork = ""'), "ServiceConfig: `subnetwork` must be a non-empty string, known before "
+         'execution, not "" (string)'),
+        pytest.param("ConnectionConfig(101.0)",
+                     "ConnectionConfig: `packet_loss_percentage` must be a number between 0 and 100, not 101.0 (float)",
+                     id="row-74-too-much"),
+        ("ConnectionConfig(-1)",
+         "ConnectionConfig: `packet_loss_percentage` must be a number between 0 and 100, not -1 (int)"),
+        ("ConnectionConfig(True)",
+         "ConnectionConfig: `packet_loss_percentage` must be a number between 0 and 100, not True (bool)"),
+        ('ConnectionConfig(float("nan"))',
+         "ConnectionConfig: `packet_loss_percentage` must be a number between 0 and 100, not nan (float)"),
+        ("ConnectionConfig(packet_delay_distribution = 500)",
+         "ConnectionConfig: `packet_delay_distribution` must be one of UniformPacketDelayDistribution, "
+         "NormalPacketDelayDistribution, not 500 (int)"),
+        ("UniformPacketDelayDistribution(1.5)", "UniformPacketDelayDistribution: `ms` must be an integer of "
+         "milliseconds between 0 and 4294967295, not 1.5 (float)"),
+        ("UniformPacketDelayDistribution(4294967296)", "UniformPacketDelayDistribution: `ms` must be an integer of "
+         "milliseconds between 0 and 4294967295, not 4294967296 (int)"),
+        ("NormalPacketDelayDistribution(1)", "NormalPacketDelayDistribution: `std_dev_ms` is missing"),
+        ("NormalPacketDelayDistribution(1, 1, 100.5)", "NormalPacketDelayDistribution: `correlation` must be a number "
+         "between 0 and 100, not 100.5 (float)"),
+        ("UpdateServiceConfig()", "UpdateServiceConfig: `subnetwork` is missing"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_told(lab: Laboratory, expression: str, told: str):

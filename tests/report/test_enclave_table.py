@@ -9,8 +9,8 @@ import pytest
 from pytest_enclave.report.enclave_table import Row, age_text, enclave_table
 from pytest_enclave.report.look import Look
 
-SHOP = Row("shop-a1b2c3", "docker", "github.com/face/shop", ("api", "cache", "db"), "", 41.2, "in use")
-BARE = Row("bare-d4e5f6", "embedded", "", (), "", 7200, "kept until 22 Nov 18:11")
+SHOP = Row("shop-a1b2c3", "docker", "github.com/face/shop", ("api", "cache", "db"), (), 41.2, "in use")
+BARE = Row("bare-d4e5f6", "embedded", "", (), (), 7200, "kept until 22 Nov 18:11")
 
 
 def test_each_enclave_is_a_line() -> None:
@@ -44,11 +44,20 @@ def test_verbose_cuts_nothing() -> None:
 
 
 def test_what_keeps_the_services_from_being_known_stands_below() -> None:
-    broken = replace(SHOP, services=(), trouble="is damaged: record 3 is not as it was written")
+    broken = replace(SHOP, services=None, troubles=("its journal is damaged: record 3 is not as it was written",))
     assert enclave_table([broken, BARE], Look(width=120))[1:3] == [
         "shop-a1b2c3  docker    github.com/face/shop  ?         41 s  in use",
         "  its journal is damaged: record 3 is not as it was written",
     ]
+
+
+def test_what_it_is_to_tests_and_its_arguments_stand_below() -> None:
+    shared = replace(SHOP, kind="share=orders", args='{"replicas": 3, "names": ["' + "x" * 200)
+    lines = enclave_table([shared, replace(BARE, kind="isolated")], Look(width=80))
+    assert lines[2] == '  share=orders, args {"replicas": 3, "names": ["' + "x" * 31 + "…"
+    assert lines[4] == "  isolated"
+    assert all(len(line) <= 80 for line in lines)
+    assert enclave_table([replace(SHOP, args="{}")], Look(width=80))[2] == "  args {}"
 
 
 def test_a_terminal_acts_on_nothing_in_it() -> None:

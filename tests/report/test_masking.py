@@ -12,7 +12,7 @@ from pytest_enclave.plan.futures import Future
 from pytest_enclave.plan.instruction import Plan
 from pytest_enclave.plan.record import Origin, Outcome, Step
 from pytest_enclave.plan.values import Struct, Value, to_repr
-from pytest_enclave.report.masking import MASK, Secrets, is_secret_name
+from pytest_enclave.report.masking import MASK, Secrets, is_secret_name, shown_arguments
 from pytest_enclave.source import Location
 from tests.report.samples import REQUEST, call, request
 
@@ -188,3 +188,20 @@ def test_names_of_other_kinds_of_urls_and_templates_of_urls_in_sources_stay_read
 def test_a_token_in_a_url_is_masked_encoded_and_decoded(shown: str) -> None:
     upload = call("upload_files", HERE, src="https://tok%2den%3D0123@host.example/x")
     assert Secrets.of_instructions([upload]).mask(f"with {shown}.") == f"with {MASK}."
+
+
+def test_arguments_are_shown_without_what_their_names_or_urls_tell_to_be_secret() -> None:
+    given = {
+        "replicas": 3,
+        "password": "correct-horse",
+        "nested": [{"apiToken": "t0ken", "tokens": ["a", "b"], "key": ""}],
+        "db": "postgres://shop:hunter2@db/shop",
+        "git": "https://ghp_0123456789@github.com/a/b",
+    }
+    assert json.loads(shown_arguments(json.dumps(given))) == {
+        "replicas": 3,
+        "password": "••••",
+        "nested": [{"apiToken": "••••", "tokens": "••••", "key": ""}],
+        "db": "postgres://shop:••••@db/shop",
+        "git": "https://••••@github.com/a/b",
+    }

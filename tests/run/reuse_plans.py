@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from hypothesis import strategies as st
 
 SERVICES, ARTIFACTS, VERSIONS, KEYS = ("a", "b"), ("f", "g"), ("1", "2"), ("x", "y")
+BETWEEN, BY_DEFAULT = frozenset(KEYS), frozenset[str]()
+"""The subnetworks that a connection is between: keys name these, too."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Draft:
-    """Steps, and the content of the package's file, which is no part of its text."""
+    """Steps, and the content of the package's file, which is no part of its text.
+
+    One that is wired puts services into subnetworks, and begins by settling all connections between these.
+    """
 
     steps: tuple[Step, ...]
     edition: str = "1"
+    wired: bool = False
 
 
 services, versions, keys = st.sampled_from(SERVICES), st.sampled_from(VERSIONS), st.sampled_from(KEYS)
@@ -49,12 +55,20 @@ steps = st.one_of(
     st.builds(Step, st.sampled_from(["print", "verify"]), version=versions, uses_value=st.booleans()),
 )
 beginnings = st.lists(added, max_size=2)
-drafts = st.builds(
+unwired = st.builds(
     lambda first, rest, edition: Draft((*first, *rest), edition),
     beginnings,
     st.lists(steps, min_size=1, max_size=7),
     versions,
 )
+wirings = st.builds(Step, st.sampled_from(["wire", "reach", "reach", "move", "unwire"]), services, versions, key=keys)
+wired = st.builds(
+    lambda first, rest, edition: Draft((*first, *rest), edition, wired=True),
+    st.lists(added, min_size=2, max_size=2),
+    st.lists(st.one_of(wirings, wirings, steps), min_size=1, max_size=6),
+    versions,
+)
+drafts = st.one_of(unwired, unwired, wired)
 
 
 @st.composite
@@ -64,14 +78,14 @@ def changed(draw: st.DrawFn, draft: Draft) -> Draft:
     head, tail = draft.steps[:at], draft.steps[at + 1 :]
     other = "1" if draft.steps[at].version == "2" else "2"
     variants = [
-        Draft((*head, replace(draft.steps[at], version=other), *tail), draft.edition),
-        Draft((*head, draw(steps), *tail), draft.edition),
-        Draft((*head, *tail), draft.edition),
-        Draft((*draft.steps, draw(steps)), draft.edition),
-        Draft((*head, draw(steps), *draft.steps[at:]), draft.edition),
-        Draft(draft.steps[: at + 1], draft.edition),
-        Draft(draft.steps[at:], draft.edition),
-        Draft(draft.steps, draw(versions)),
+        replace(draft, steps=(*head, replace(draft.steps[at], version=other), *tail)),
+        replace(draft, steps=(*head, draw(steps), *tail)),
+        replace(draft, steps=(*head, *tail)),
+        replace(draft, steps=(*draft.steps, draw(steps))),
+        replace(draft, steps=(*head, draw(steps), *draft.steps[at:])),
+        replace(draft, steps=draft.steps[: at + 1]),
+        replace(draft, steps=draft.steps[at:]),
+        replace(draft, edition=draw(versions)),
         draft,
     ]
     variant = draw(st.sampled_from(variants))
@@ -97,6 +111,7 @@ class Running:
     env: Callable[[], str] | None
     mounted: tuple[str, Callable[[], str]] | None
     in_batch: bool
+    place: str = ""
     up: bool = True
     written: dict[str, str] = field(default_factory=dict)
 
@@ -119,6 +134,8 @@ class Running:
         ]
         if self.mounted:
             fields.append(f'files = {{"/f": "{self.mounted[0]}"}}')
+        if self.place:
+            fields.append(f'subnetwork = "{self.place}"')
         if self.env:
             fields.append(f'env_vars = {{"V": {value}}}')
         return f"ServiceConfig({', '.join(fields)})"
@@ -142,11 +159,15 @@ class Written:
     there: dict[str, Running] = field(default_factory=dict)
     made: dict[str, Callable[[], str]] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)
+    wires: dict[frozenset[str], int] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def of(draft: Draft) -> Written:
         """The plan of a draft."""
         plan = Written(draft.edition)
+        if draft.wired:
+            plan.lines += [plan._settled(BY_DEFAULT, 0), plan._settled(BETWEEN, 0)]
         for step in draft.steps:
             line = plan._line(plan._sensible(step))
             if line is not None:
@@ -169,6 +190,21 @@ class Written:
     def output(self) -> list[str]:
         """What it returns."""
         return [value() for value in self.values]
+
+    @property
+    def network(self) -> dict[tuple[str, str], int]:
+        """The percentage of packets that are lost between the services that it leaves, unless none are."""
+        found = {(one, other): self._loss(one, other) for one in self.there for other in self.there}
+        return {pair: loss for pair, loss in found.items() if loss}
+
+    def _loss(self, one: str, other: str) -> int:
+        pair = frozenset({self.places.get(one, ""), self.places.get(other, "")})
+        return 0 if len(pair) < 2 else self.wires.get(pair, self.wires[BY_DEFAULT])
+
+    def _settled(self, between: frozenset[str], loss: int) -> Callable[[], str]:
+        self.wires[between] = loss
+        pair = f'("{KEYS[0]}", "{KEYS[1]}"), ' if between else ""
+        return lambda: f"plan.set_connection({pair}config = ConnectionConfig(packet_loss_percentage = {loss}))"
 
     def _sensible(self, step: Step) -> Step:
         """The step, or one like it: most of what makes no sense would do so for another service, or as a write."""
@@ -197,7 +233,7 @@ class Written:
                 here.image = f"img{version}"
                 return lambda: f'plan.set_service("{name}", ServiceConfig(image = "img{version}"))'
             case "remove" if here is not None:
-                del self.there[name]
+                del self.there[name], self.places[name]
                 return lambda: f'plan.remove_service("{name}")'
             case "stop" | "start" if here is not None and here.up == (step.does == "stop"):
                 here.up = step.does == "start"
@@ -232,6 +268,18 @@ class Written:
                 stored = source.written[step.key]
                 self._makes(name, lambda: stored)
                 return lambda: f'plan.store_service_files("{version}", "/state/{step.key}", name = "{name}")'
+            case "wire" if self.wires:
+                return self._settled(BETWEEN if step.key == "x" else BY_DEFAULT, 50 * int(version))
+            case "unwire" if self.wires and set(self.places.values()) == BETWEEN:
+                self.wires.pop(BETWEEN, None)
+                return lambda: f'plan.remove_connection(("{KEYS[1]}", "{KEYS[0]}"))'
+            case "move" if self.wires and here is not None:
+                self.places[name] = step.key
+                return lambda: f'plan.update_service("{name}", UpdateServiceConfig("{step.key}"))'
+            case "reach" if here is not None and here.up and self.wires and len(self.there) == len(SERVICES):
+                other = next(service for service in SERVICES if service != name)
+                command = f'ExecRecipe(command = ["reach", "{other}"])'
+                return self._gives(f'plan.exec("{name}", {command})["output"]', here, f"{self._loss(name, other)}")
             case "print":
                 number = len(self.values) - 1
                 value = f"v{number}" if step.uses_value and number >= 0 else f'"{version}"'
@@ -250,7 +298,9 @@ class Written:
             self.values[-1] if step.uses_value and self.values else None,
             (step.mounts, content) if content is not None else None,
             in_batch="add_services" in line if isinstance(line, str) else True,
+            place=step.key if self.wires else "",
         )
+        self.places[step.name] = service.place
         self.there[step.name] = service
         self.named.add(step.name)
         config = service.config(f"v{number}")

@@ -11,12 +11,16 @@ from pytest_enclave.engine.simulated.engine import SimulatedEngine
 from pytest_enclave.engine.simulated.files import Directories, Files
 from pytest_enclave.engine.simulated.site import SimulatedSite
 from pytest_enclave.errors import EnclaveError
+from pytest_enclave.plan.connections import ALLOWED
 from pytest_enclave.plan.service import PortSpec
 from tests.run.reuse_plans import says
 
 
 class StatefulSite(SimulatedSite):
-    """Commands `set KEY VALUE` and `get KEY`, requests `/KEY`, files `/state/KEY`; in a new service all are gone."""
+    """Commands `set KEY VALUE` and `get KEY`, requests `/KEY`, files `/state/KEY`; in a new service all are gone.
+
+    `reach SERVICE` tells what percentage of packets to there is lost.
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -37,23 +41,26 @@ class StatefulSite(SimulatedSite):
             case ["set", key, value]:
                 self.states[name][key] = value
             case ["get", key]:
-                pass
+                value = self.states[name].get(key, "nothing")
+            case ["reach", other]:
+                lost = self.shaped().get((name, other), ALLOWED).loss
+                value = f"{lost:g}"
             case _:
                 return result
-        return ExecResult(0, self._says(name, key))
+        return ExecResult(0, self._says(name, value))
 
     def request(self, name: str, port: PortSpec, request: HttpRequest, deadline: float | None) -> HttpResponse:
         super().request(name, port, request, deadline)
-        return HttpResponse(200, {}, self._says(name, request.endpoint[1:]).encode())
+        value = self.states[name].get(request.endpoint[1:], "nothing")
+        return HttpResponse(200, {}, self._says(name, value).encode())
 
     def read(self, name: str, path: str) -> Iterator[bytes]:
         self._note("read", name=name, path=path)
         state = {f"/state/{key}": value.encode() for key, value in self.states[name].items()}
         return Files(state, {}, {}, Directories()).tar(path)
 
-    def _says(self, name: str, key: str) -> str:
+    def _says(self, name: str, value: str) -> str:
         spec = self._processes[name].spec
-        value = self.states[name].get(key, "nothing")
         return says(spec.image, "".join(spec.cmd or ()), spec.env_vars.get("V", ""), self.mounted(name), value)
 
 

@@ -106,6 +106,9 @@ def test_a_service_whose_image_moved_is_replaced(laboratory: Callable[..., Labor
         ("skipped", "already done"),
     ]
     assert lab.ok(A + B.replace("img", "other")).executed == 0
+    # Also right after a run that had nothing to do.
+    registry.tags["img"] = "sha256:three"
+    assert lab.ok(A + B.replace("img", "other")).executed == 1
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_enclave.plan.footprint import Footprint, Replay
+from pytest_enclave.plan.connections import Connection, Delay
+from pytest_enclave.plan.footprint import Footprint, Replay, Wiring
 from pytest_enclave.plan.record import Record
 from pytest_enclave.plan.values import Struct
 from pytest_enclave.source import Location
@@ -24,6 +25,8 @@ RECORD = Record(
         reads=frozenset({"z"}),
         images=frozenset({"postgres"}),
         forced=True,
+        joins={"db": "subnetwork"},
+        wiring=Wiring(frozenset({"subnetwork", "default"}), Connection(1.5, Delay(1.0, 0.5, 10.0))),
     ),
     values={"0" * 32: {"code": 200, "list": [1, 1.0, "1", True, None], "tuple": (1, (2,))}},
     contents={"files": "digest"},

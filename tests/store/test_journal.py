@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_enclave.instructions.registry import Registry
-from pytest_enclave.plan.footprint import Footprint, Replay
+from pytest_enclave.plan.connections import Connection, Delay
+from pytest_enclave.plan.footprint import Footprint, Replay, Wiring
 from pytest_enclave.plan.record import Record
 from pytest_enclave.plan.values import Opaque, Struct
 from pytest_enclave.source import Location
@@ -40,6 +41,8 @@ values = st.recursive(
 )
 texts = st.dictionaries(names, names, max_size=3)
 sets = st.frozensets(names, max_size=3)
+figures = st.floats(0, 100)
+connections = st.builds(Connection, figures, st.builds(Delay, figures, figures, figures))
 footprints = st.builds(
     Footprint,
     st.sampled_from(Replay),
@@ -51,6 +54,8 @@ footprints = st.builds(
     reads=sets,
     images=sets,
     forced=st.booleans(),
+    joins=texts,
+    wiring=st.none() | st.builds(Wiring, st.none() | sets, st.none() | connections),
 )
 FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("text", "key", "resolved", "producer", "message", "stale"), names),

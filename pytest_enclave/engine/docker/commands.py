@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,8 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 SETTLING = 1.0
 """Seconds within which the engine knows the exit code after the output has ended."""
 
-_NOT_BEGUN = re.compile(r"executable file not found|no such file or directory|permission denied|exec format error")
+NOT_BEGUN_OUTPUT = b"OCI runtime exec failed"
+NOT_BEGUN = re.compile(r"executable file not found|no such file or directory|permission denied|exec format error")
 
 
 class _TimeIsUp(Exception):
@@ -52,12 +54,12 @@ def run_command(
     except Refused as refused:
         if refused.status in (404, 409):
             raise NotReached(short_refusal(refused.explanation)) from None
-        if not _NOT_BEGUN.search(refused.explanation):
+        if not NOT_BEGUN.search(refused.explanation):
             raise
-        return _not_begun(refused.explanation)
+        return not_begun(refused.explanation)
     text = output.decode(errors="replace")
-    if code in (NOT_FOUND, NOT_EXECUTABLE) and "OCI runtime exec failed" in text:
-        return _not_begun(text)
+    if code in (NOT_FOUND, NOT_EXECUTABLE) and NOT_BEGUN_OUTPUT.decode() in text:
+        return not_begun(text)
     return ExecResult(code, text)
 
 
@@ -126,8 +128,8 @@ def exit_code(client: APIClient, run: str, doing: str) -> int:
     return int(code)
 
 
-def _not_begun(said: str) -> ExecResult:
-    """The result of a command that could not be executed, by what the engine says about it."""
+def not_begun(said: str) -> ExecResult:
+    """The result of a command that could not be executed, by what the engine says about it (`NOT_BEGUN`)."""
     text = clean(said).removesuffix(": unknown")
     missing = "not found" in text or "no such file" in text
     return ExecResult(NOT_FOUND if missing else NOT_EXECUTABLE, text)
@@ -145,31 +147,51 @@ def short_refusal(explanation: str) -> str:
 
 
 def kill_command(client: APIClient, container: str, run: str) -> None:
-    """Kill a command and its children: directly, or through `kill` inside the container.
+    """Kill a command, its children and its jobs: directly, or through `kill` inside the container.
 
     The engine has no call for that and only tells the process's number on its own machine; on another machine than
     ours it goes on until its service ends.
     """
-    try:
+    with suppress(EngineError):
         with translate("cannot find the process of a command"):
             pid = int(client.exec_inspect(run)["Pid"] or 0)
-        family = _family(pid) if pid and container in _read_proc(pid, "cgroup") else []
-        inside = [_inner_pid(member) for member in family]
-        try:
-            for member in family:
-                os.kill(member, signal.SIGKILL)
-        except PermissionError:
-            with translate("cannot kill a command"):
-                killer = client.exec_create(container, ["kill", "-9", *inside], user="root")["Id"]
-                client.exec_start(killer, detach=True)
-    except (EngineError, ProcessLookupError):
-        return
+        if not pid or container not in _read_proc(pid, "cgroup"):
+            return
+        killed: set[int] = set()
+        # They may be forking meanwhile.
+        while family := _family(pid) - killed:
+            inside = [_inner_pid(member) for member in family]
+            try:
+                for member in family:
+                    with suppress(ProcessLookupError):
+                        os.kill(member, signal.SIGKILL)
+            except PermissionError:
+                with translate("cannot kill a command"):
+                    killer = client.exec_create(container, ["kill", "-9", *inside], user="root")["Id"]
+                    client.exec_start(killer, detach=True)
+            killed |= family
 
 
-def _family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+def _family(pid: int) -> set[int]:
+    """A process, all that descend from it, and all of its session: jobs of a shell whose parents have ended."""
+    session = {process for process in _processes() if _session(process) == pid}
+    return session | _descendants(pid)
+
+
+def _descendants(pid: int) -> set[int]:
     children = _read_proc(pid, f"task/{pid}/children").split()
-    return [pid, *(member for child in children for member in _family(int(child)))]
+    return {pid}.union(*(_descendants(int(child)) for child in children))
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _session(pid: int) -> int:
+    """The id of its session; 0 where it has just ended."""
+    # Its name, in brackets, may contain anything.
+    fields = _read_proc(pid, "stat").rpartition(")")[2].split()
+    return int(fields[3]) if fields else 0
 
 
 def _inner_pid(pid: int) -> str:

@@ -21,7 +21,9 @@ from pytest_enclave.engine.docker.loading import Archives
 from pytest_enclave.engine.docker.networks import NetworkPlan, find_network
 from pytest_enclave.engine.docker.notes import Notes
 from pytest_enclave.engine.docker.owners import Owner
+from pytest_enclave.engine.docker.questions import Questions
 from pytest_enclave.engine.docker.reaper import Reaper
+from pytest_enclave.engine.docker.shape import ShaperPlan
 from pytest_enclave.engine.docker.site import CLOSING, DockerSite, SitePlan
 from pytest_enclave.engine.docker.subnets import POOLS
 from pytest_enclave.engine.docker.translation import translate
@@ -48,7 +50,8 @@ class DockerEngine:
     `host` is where users say it is, else it is looked for (`discovery`) by `environ`. `mirror` is a prefix tried
     first for images that name no registry; a pull that stands still for `stall` seconds is given up. `pools` are
     the address ranges that enclaves' networks are cut from; without `egress` they have no way out.
-    `publish` and `bind_mounts` force how services are reached and how artifacts get there; None: what works.
+    `publish` and `bind_mounts` force how services are reached and how artifacts get there; None: what works. `shaper`
+    says how traffic between services is shaped.
     """
 
     name = "docker"
@@ -64,6 +67,7 @@ class DockerEngine:
         egress: bool = True,
         publish: bool | None = None,
         bind_mounts: bool | None = None,
+        shaper: ShaperPlan | None = None,
     ) -> None:
         self._host = host
         self._environ = dict(os.environ if environ is None else environ)
@@ -72,12 +76,14 @@ class DockerEngine:
         self._egress = egress
         self._network = partial(NetworkPlan, pools=pools, egress=egress, publish=publish)
         self._bind_mounts = bind_mounts
+        self._shaper = shaper or ShaperPlan()
         self._archives = Archives()
         self._clock = RealClock()
         self._http = HttpClient()
         self._lock = threading.RLock()
         self._found: Found | None = None
         self._client: APIClient | None = None
+        self._questions: Questions | None = None
         self._remover: APIClient | None = None
         self._info: Mapping[str, object] | None = None
         self._pool: Pool | None = None
@@ -169,8 +175,10 @@ class DockerEngine:
 
     def remove(self, enclave: EnclaveId) -> Sequence[Leak]:
         """Remove all that there is of an enclave, within half a minute (`Engine.remove`)."""
+        from pytest_enclave.engine.docker.local_shaper import end_shaper
         from pytest_enclave.engine.docker.sweeping import remove_all
 
+        end_shaper(enclave.home)
         endpoint = self._find().probe.endpoint
         return remove_all(self._removing(), endpoint, enclave.name, time.monotonic() + CLOSING)
 
@@ -184,7 +192,7 @@ class DockerEngine:
             if self._reaper is not None:
                 self._reaper.dismiss()
                 self._reaper = None
-            for client in (self._client, self._remover):
+            for client in (self._client, self._remover, self._questions):
                 if client is not None:
                     client.close()
         return leaks
@@ -205,7 +213,11 @@ class DockerEngine:
     def _connected(self) -> APIClient:
         with self._lock:
             if self._client is None:
-                self._client = connect(self._find(), self._environ)
+                found = self._find()
+                self._client = connect(found, self._environ)
+                scheme, _, path = found.probe.endpoint.partition("://")
+                if scheme == "unix":
+                    self._questions = Questions(path, str(self._client.api_version))
             return self._client
 
     def _removing(self) -> APIClient:
@@ -216,7 +228,8 @@ class DockerEngine:
             return self._remover
 
     def _images(self) -> Images:
-        return Images(self._connected(), self._mirror, self._stall, self._archives)
+        client = self._connected()
+        return Images(client, self._mirror, self._stall, self._archives, self._questions)
 
     def _information(self) -> Mapping[str, object]:
         client = self._connected()
@@ -227,7 +240,7 @@ class DockerEngine:
             return self._info
 
     def _plan(self) -> SitePlan:
-        return SitePlan(self._networks(), self._binds(), self.capacity(), archives=self._archives)
+        return SitePlan(self._networks(), self._binds(), self.capacity(), archives=self._archives, shaper=self._shaper)
 
     def _networks(self) -> NetworkPlan:
         return self._network(self._find().probe.endpoint)

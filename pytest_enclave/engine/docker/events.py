@@ -22,6 +22,8 @@ from pytest_enclave.plan.facts import Status
 if TYPE_CHECKING:
     from docker import APIClient
 
+Started = Callable[[str, Mapping[str, str]], None]
+
 RECONNECT = 0.2
 """Seconds between two tries to follow again."""
 
@@ -43,13 +45,14 @@ class Follower:
         self._stream: Any = None
         self._thread: threading.Thread | None = None
 
-    def follow(self, started: Callable[[str, Mapping[str, str]], None], look: Callable[[], None]) -> None:
-        """Begin. `started` is told of containers that somebody else starts: the ID, and the labels among other things.
+    def follow(self, started: Started, look: Callable[[], None], any_started: Started) -> None:
+        """Begin. `started` is told of containers that somebody else makes and starts: the ID, and the labels among
+        other things; `any_started` of each start of any.
 
-        `look` looks for those that were started while nothing was followed. Both may raise EngineError.
+        `look` looks for those that were started while nothing was followed. All may raise EngineError.
         """
         self._thread = threading.Thread(
-            target=self._run, args=(started, look), name=f"events of {self._enclave}", daemon=True
+            target=self._run, args=(started, look, any_started), name=f"events of {self._enclave}", daemon=True
         )
         self._thread.start()
 
@@ -110,14 +113,14 @@ class Follower:
             return known
         return self.states.ended(container, known, reported["ExitCode"], ran_out)
 
-    def _run(self, started: Callable[[str, Mapping[str, str]], None], look: Callable[[], None]) -> None:
+    def _run(self, started: Started, look: Callable[[], None], any_started: Started) -> None:
         while not self._closed.is_set():
             with suppress(EngineError):
-                self._follow(started, look)
+                self._follow(started, look, any_started)
             self._following.clear()
             self._closed.wait(RECONNECT)
 
-    def _follow(self, started: Callable[[str, Mapping[str, str]], None], look: Callable[[], None]) -> None:
+    def _follow(self, started: Started, look: Callable[[], None], any_started: Started) -> None:
         with translate("cannot follow the engine's events"):
             stream = self._stream = self._client.events(filters=self._filter, decode=True)
             if self._closed.is_set():
@@ -134,9 +137,12 @@ class Follower:
             if self._closed.is_set():
                 return
             for event in stream:
-                if not self.states.apply(event) and event["Action"] == "start":
+                is_known = self.states.apply(event)
+                if event["Action"] != "start":
+                    continue
+                for told in (any_started,) if is_known else (started, any_started):
                     with suppress(EngineError):
-                        started(event["Actor"]["ID"], event["Actor"]["Attributes"])
+                        told(event["Actor"]["ID"], event["Actor"]["Attributes"])
 
     def _hang_up(self) -> None:
         stream, self._stream = self._stream, None

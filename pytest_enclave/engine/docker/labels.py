@@ -36,6 +36,9 @@ CREATED = f"{PREFIX}created"
 FROZEN = f"{PREFIX}frozen"
 """The name of a freeze. Images of frozen services have it, and so have containers that were made from them."""
 
+SHAPER = f"{PREFIX}shaper"
+"""The name of a service. The container that shapes its traffic has it."""
+
 PAUSE = f"{PREFIX}pause"
 """The version of the pause program. The image of pods has it."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.docker.events import Follower
+from pytest_enclave.engine.docker.shaping import Shaping
 from pytest_enclave.engine.docker.signals import heeds_stop
 from pytest_enclave.engine.docker.starting import CATCH_UP
 from pytest_enclave.engine.docker.states import ContainerState
@@ -32,12 +34,13 @@ class Lifecycle:
 
     client: APIClient
     follower: Follower
+    shaping: Shaping
 
     def act(self, name: str, container: str, action: Action) -> None:
         """Do it. Raises ServiceError where the service's state does not allow it, EngineError for others."""
         state = self._state(name, container)
         deeds: Mapping[Action, Callable[[str, ContainerState], None]] = {
-            Action.START: self._start,
+            Action.START: partial(self._start, name),
             Action.STOP: self._stop,
             Action.KILL: self._kill,
             Action.PAUSE: self._pause,
@@ -74,11 +77,13 @@ class Lifecycle:
             raise ServiceError(f'service "{name}" was removed by somebody else', service=name)
         return state
 
-    def _start(self, container: str, state: ContainerState) -> None:
+    def _start(self, name: str, container: str, state: ContainerState) -> None:
         if _lives(state):
             return
         self.follower.states.expect_start(container)
-        self.client.start(container)
+        with self.shaping.starting(name, state.ip_address) as started:
+            self.client.start(container)
+            started(container)
         self._catch_up(container, lambda now: now.starts > state.starts)
 
     def _stop(self, container: str, state: ContainerState, patience: int = GRACE) -> None:

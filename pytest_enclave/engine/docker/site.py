@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.clock import attempted
+from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.archives import read_archive
 from pytest_enclave.engine.docker.artifacts import ArtifactMounts
 from pytest_enclave.engine.docker.commands import run_command
@@ -34,6 +36,8 @@ from pytest_enclave.engine.docker.points import Points
 from pytest_enclave.engine.docker.removal import remove_enclave
 from pytest_enclave.engine.docker.roster import Roster
 from pytest_enclave.engine.docker.service import Service
+from pytest_enclave.engine.docker.shape import Shape, ShaperPlan, Surroundings
+from pytest_enclave.engine.docker.shaping import Shaping
 from pytest_enclave.engine.docker.starting import Starter
 from pytest_enclave.engine.docker.states import fact
 from pytest_enclave.engine.http import HttpClient
@@ -53,12 +57,14 @@ from pytest_enclave.engine.protocol import (
     ServiceSpec,
 )
 from pytest_enclave.errors import EnclaveError, EngineError, ImageUnavailable
-from pytest_enclave.plan.facts import Capacity, ServiceFact
+from pytest_enclave.plan.connections import ConnectionMatrix
+from pytest_enclave.plan.facts import Capacity, ServiceFact, Status
 from pytest_enclave.plan.service import PortSpec
 
 if TYPE_CHECKING:
     from docker import APIClient
 
+    from pytest_enclave.engine.docker.conversation import DockerConversation
     from pytest_enclave.engine.docker.terminal import DockerTerminal
 
 CLOSING = 30.0
@@ -79,12 +85,13 @@ class SitePlan:
     plot: Plot | None = None
     give_back: Callable[[Plot], None] = lambda _: None
     archives: Archives = field(default_factory=Archives)
+    shaper: ShaperPlan = field(default_factory=ShaperPlan)
     origin: FrozenEnclave | None = None
     found: Network | None = None
 
     def fork(self, origin: FrozenEnclave) -> SitePlan:
         """How a fork is made: the same way, on a network of its own."""
-        return SitePlan(self.network, self.binds, self.capacity, archives=self.archives, origin=origin)
+        return replace(self, plot=None, give_back=lambda _: None, origin=origin, found=None)
 
 
 class DockerSite:
@@ -102,6 +109,7 @@ class DockerSite:
         notes = Notes(enclave.home)
         self._client = client
         self._enclave = enclave.name
+        self._id = enclave
         self._plan = plan
         self._endpoint = plan.network.endpoint
         self._http = http
@@ -112,6 +120,9 @@ class DockerSite:
         self._network = _network(client, enclave.name, marks, plan, notes)
         self._mounts = ArtifactMounts(client, enclave.name, marks, plan.binds)
         self._persistent = PersistentVolumes(client, enclave.name, marks)
+        holder = enclave.holder or os.getpid()
+        endpoint = plan.network.endpoint
+        self._shaping = Shaping(Surroundings(client, endpoint, enclave.name, marks, notes, holder, plan.shaper))
         self._starter = Starter(
             client,
             enclave.name,
@@ -121,9 +132,10 @@ class DockerSite:
             self._follower,
             self._gate,
             plan.capacity,
+            self._shaping,
             plan.plot,
         )
-        self._lifecycle = Lifecycle(client, self._follower)
+        self._lifecycle = Lifecycle(client, self._follower, self._shaping)
         self._images = Images(client, archives=plan.archives)
         self._live = LiveServices(self._follower, Roster(client, enclave.name, notes), self._met)
         self._endpoints = Endpoints(client, self._network, self._follower)
@@ -133,7 +145,7 @@ class DockerSite:
         self._lock = threading.Lock()
         if plan.found is not None:
             self._live.look()
-        self._follower.follow(self._live.started, self._live.look)
+        self._follower.follow(self._live.started, self._live.look, self._started)
 
     def observe(self) -> Mapping[str, ServiceFact]:
         """Every live service by name; no call to the engine while its events are followed."""
@@ -188,6 +200,12 @@ class DockerSite:
         container = self._live.running(name)
         return DockerTerminal(self._client, container, command, environment, f'service "{name}"')
 
+    def converse(self, name: str, command: Sequence[str]) -> DockerConversation:
+        """Run a command in a service, which reads and writes (`Site.converse`)."""
+        from pytest_enclave.engine.docker.conversation import DockerConversation
+
+        return DockerConversation(self._client, self._live.running(name), command, f'service "{name}"')
+
     def request(self, name: str, port: PortSpec, request: HttpRequest, deadline: float | None) -> HttpResponse:
         """Ask a service over HTTP. Raises DeadlineExceeded or NotReached."""
         self._live.running(name)
@@ -238,6 +256,15 @@ class DockerSite:
         state = self._follower.wait(service.container, lambda it: it is None or it.exit is not None, seconds)
         return state.exit if state else None
 
+    def shape(self, connections: ConnectionMatrix, seed: int) -> None:
+        """From now on packets between services travel like this (`Site.shape`). Raises EngineError."""
+        self._gate.check()
+        self._shaping.shape(Shape(connections, seed), self._network.addresses(), self._running)
+
+    def shaped(self) -> ConnectionMatrix:
+        """How packets travel now, whoever said so; no call where nobody ever did."""
+        return self._shaping.shaped().connections
+
     def freeze(self) -> None:
         """Make what is there now the point that forks start from (`Site.freeze`); logs and processes are not kept."""
         self._gate.check()
@@ -254,7 +281,7 @@ class DockerSite:
         origin = self._points.hold(enclave.name)
         site = DockerSite(self._client, enclave, self._plan.fork(origin), self._http, self._remover)
         try:
-            site._begin_as(origin)
+            site._begin_as(origin, self._shaping.shaped())
         except EnclaveError as error:
             raise not_forked(enclave.name, error, list(site.close())) from None
         except BaseException:
@@ -286,6 +313,7 @@ class DockerSite:
         """
         deadline = time.monotonic() + CLOSING
         at_rest = self._let_go()
+        self._shaping.end()
         leaks = remove_enclave(self._remover(), self._endpoint, self._enclave, deadline)
         if not leaks:
             self._live.clear()
@@ -296,8 +324,10 @@ class DockerSite:
                 self._plan.give_back(plot)
         return [*leaks, *self._points.close(deadline)]
 
-    def _begin_as(self, origin: FrozenEnclave) -> None:
+    def _begin_as(self, origin: FrozenEnclave, shape: Shape) -> None:
         """Have the services of an enclave that was frozen. Raises EngineError, ServiceError."""
+        if shape.connections:
+            self._shaping.shape(shape, {name: self._network.address(name) for name in origin.addresses}, dict)
         thaw = Thaw(
             self._starter, self._lifecycle, self._gate, self._live, self._network, self._files, self._persistent
         )
@@ -325,6 +355,19 @@ class DockerSite:
         """Another process has started a service."""
         self._network.learn(service.spec.name, service.spec.address.ip_address)
         self._persistent.learn(service.spec.directories, service.spec.image)
+
+    def _running(self) -> Mapping[str, str]:
+        """The containers of services that run, whoever has started them. Raises EngineError."""
+        if self._id.home:
+            self._live.look()
+        lives = (Status.RUNNING, Status.PAUSED)
+        return {service.spec.name: service.container for service, state in self._live.there() if state.status in lives}
+
+    def _started(self, container: str, marks: Mapping[str, str]) -> None:
+        """A container of this enclave was started, by whomever."""
+        name = marks.get(labels.SERVICE)
+        if name is not None and self._shaping.is_on and (address := self._network.addresses().get(name)):
+            self._shaping.started(name, address, container)
 
     def _let_go(self) -> bool:
         """End what goes on in this process; whether nothing does any more."""

@@ -19,6 +19,7 @@ from pytest_enclave.engine.docker.inscriptions import inscribe
 from pytest_enclave.engine.docker.networks import Network
 from pytest_enclave.engine.docker.persistent import PersistentVolumes
 from pytest_enclave.engine.docker.plots import Plot
+from pytest_enclave.engine.docker.shaping import Shaping
 from pytest_enclave.engine.docker.states import ContainerState
 from pytest_enclave.engine.docker.translation import Refused, translate
 from pytest_enclave.engine.docker.volumes import put_volume, volume_mount
@@ -61,6 +62,7 @@ class Starter:
     follower: Follower
     gate: Gate
     capacity: Capacity
+    shaping: Shaping
     plot: Plot | None = None
 
     def start(
@@ -131,8 +133,10 @@ class Starter:
             if resting is not None:
                 self.follower.states.put(container, resting)
                 return container
-            with translate(f'cannot start service "{spec.name}"'):
-                self.client.start(container)
+            with self.shaping.starting(spec.name, spec.address.ip_address) as started:
+                with translate(f'cannot start service "{spec.name}"'):
+                    self.client.start(container)
+                started(container)
         except EnclaveError:
             self._discard(container)
             raise

@@ -10,7 +10,7 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from pytest_enclave.engine.protocol import NotReached
 
 if TYPE_CHECKING:
     from docker import APIClient
+    from requests import Response
 
 CHUNK = 1 << 16
 
@@ -41,16 +42,7 @@ class DockerTerminal:
                 self._run = client.exec_create(
                     container, list(command), stdin=True, tty=True, environment=dict(environment)
                 )["Id"]
-                # Not by the SDK's helper, which loses what has been read together with the answer.
-                self._response = accepted(
-                    client.post(
-                        f"{client.base_url}/v{client.api_version}/exec/{self._run}/start",
-                        json={"Detach": False, "Tty": True},
-                        headers=UPGRADE,
-                        stream=True,
-                        timeout=client.timeout,
-                    )
-                )
+                self._response = connected(client, self._run, tty=True)
         except Refused as refused:
             if refused.status in (404, 409):
                 raise NotReached(short_refusal(refused.explanation)) from None
@@ -92,6 +84,20 @@ CLOSING = 5.0
 """Seconds that the connection has to end."""
 
 
+def connected(client: APIClient, run: str, *, tty: bool) -> Response:
+    """The connection to a command that begins with it. To be called in `translate`."""
+    # Not by the SDK's helper, which loses what has been read together with the answer.
+    return accepted(
+        client.post(
+            f"{client.base_url}/v{client.api_version}/exec/{run}/start",
+            json={"Detach": False, "Tty": tty},
+            headers=UPGRADE,
+            stream=True,
+            timeout=client.timeout,
+        )
+    )
+
+
 def _carry(response: Any, users: socket.socket) -> None:
     """Carry bytes between the engine's connection and the user's socket, until either ends."""
     with users, suppress(OSError, ValueError):
@@ -111,11 +117,11 @@ def _carry(response: Any, users: socket.socket) -> None:
                 connection.settimeout(None)
                 connection.sendall(typed)
                 connection.settimeout(0.0)
-            if connection in readable and not _pass_on(connection, users):
+            if connection in readable and not pass_on(connection, users.sendall):
                 return
 
 
-def _pass_on(connection: Any, users: socket.socket) -> bool:
+def pass_on(connection: Any, take: Callable[[bytes], object]) -> bool:
     """Pass on what has come from the engine; whether it goes on."""
     while True:
         try:
@@ -124,4 +130,4 @@ def _pass_on(connection: Any, users: socket.socket) -> bool:
             return True
         if not shown:
             return False
-        users.sendall(shown)
+        take(shown)

@@ -32,6 +32,7 @@ class Client:
         self._changed = threading.Condition()
         self._pending: dict[int, Future[Reply]] = {}
         self._states: dict[str, Mapping[str, Any]] = {}
+        self._shape: Mapping[str, Any] = {}
         self._numbers = 0
         self._ended: str | None = None
         self._ready: Future[None] = Future()
@@ -96,6 +97,11 @@ class Client:
         """What init last told of a service."""
         return self._states.get(service)
 
+    @property
+    def shape(self) -> Mapping[str, Any]:
+        """What init last told of how packets travel: `connections` and `seed`, an `error`, or nothing."""
+        return self._shape
+
     def wait_state(self, until: Callable[[], bool], timeout: float) -> None:
         """Wait until that is so, at most for the timeout (seconds). Raises EngineError if the enclave ends."""
         deadline = time.monotonic() + timeout
@@ -135,6 +141,8 @@ class Client:
             with self._changed:
                 self._states[message["service"]] = message
                 self._changed.notify_all()
+        elif message.get("event") == "shape":
+            self._shape = message
         elif message.get("event") == "ready":
             self._ready.set_result(None)
         elif message.get("event") == "failed":

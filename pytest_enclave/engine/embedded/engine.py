@@ -185,6 +185,7 @@ class EmbeddedEngine:
             "storage": self._storage,
             "egress": {"servers": None} if self._egress else None,
             "inherited": origin.directories if origin else {},
+            "shape": origin.shape if origin and "error" not in origin.shape else {},
             "files": [*(origin.files if origin else ()), self._files(unique)],
         }
         try:

@@ -30,10 +30,12 @@ from pytest_enclave.engine.protocol import (
     ServiceSpec,
 )
 from pytest_enclave.errors import EnclaveError, EngineError, ServiceError
+from pytest_enclave.plan.connections import ConnectionMatrix
 from pytest_enclave.plan.facts import ServiceFact, Status
 from pytest_enclave.plan.service import PortSpec
 
 if TYPE_CHECKING:
+    from pytest_enclave.engine.embedded.conversation import EmbeddedConversation
     from pytest_enclave.engine.embedded.terminal import EmbeddedTerminal
 
 RELEASE = 2.0
@@ -118,6 +120,13 @@ class EmbeddedSite:
         self._check_running(name)
         return EmbeddedTerminal(self._client, name, command, environment)
 
+    def converse(self, name: str, command: Sequence[str]) -> EmbeddedConversation:
+        """Run a command in a service, which reads and writes (`Site.converse`)."""
+        from pytest_enclave.engine.embedded.conversation import EmbeddedConversation
+
+        self._check_running(name)
+        return EmbeddedConversation(self._client, name, command)
+
     def request(self, name: str, port: PortSpec, request: HttpRequest, deadline: float | None) -> HttpResponse:
         """Ask a service over HTTP. Raises DeadlineExceeded or NotReached."""
         self._running(name)
@@ -201,6 +210,26 @@ class EmbeddedSite:
             if not self._closed:
                 raise
         return None if watching is None else self.exit_of(watching)
+
+    def shape(self, connections: ConnectionMatrix, seed: int) -> None:
+        """Let packets between services travel like this (`Site.shape`). Raises EngineError."""
+        # Most enclaves are never shaped.
+        from pytest_enclave.engine.embedded.shaping import spoken
+
+        answer = self._ask({"do": "shape", "connections": spoken(connections), "seed": seed})
+        if "error" in answer:
+            raise wording.refused(f"connections of enclave {self._enclosure.name} cannot be shaped", answer)
+
+    def shaped(self) -> ConnectionMatrix:
+        """How packets travel; init tells of it unasked. Raises EngineError where that is not so any more."""
+        told = {} if self._closed else self._client.shape
+        if not told.get("connections"):
+            if "error" in told:
+                raise wording.refused(f"connections of enclave {self._enclosure.name} are not shaped any more", told)
+            return {}
+        from pytest_enclave.engine.embedded.shaping import heard
+
+        return heard(told["connections"])
 
     def freeze(self) -> None:
         """Make what is there now the point that forks start from (`Site.freeze`). Raises ServiceError."""
@@ -330,7 +359,7 @@ class EmbeddedSite:
 
 class Frozen:
     """A point that forks start from: the services as they were, the namespaces that have their files, where on disk
-    these would be, and the layers of persistent directories by key."""
+    these would be, the layers of persistent directories by key, and how packets traveled."""
 
     def __init__(
         self,
@@ -338,11 +367,13 @@ class Frozen:
         namespaces: Sequence[int],
         files: Sequence[str],
         directories: Mapping[str, Sequence[str]],
+        shape: Mapping[str, Any],
     ) -> None:
         self.services = services
         self.namespaces = namespaces
         self.files = files
         self.directories = directories
+        self.shape = shape
 
     def release(self) -> None:
         """Start no more forks from it."""
@@ -352,7 +383,8 @@ class Frozen:
 
 
 def _frozen(answer: Mapping[str, Any], namespaces: Sequence[int]) -> Frozen:
-    return Frozen(answer.get("services", ()), namespaces, answer.get("files", ()), answer.get("directories", {}))
+    told = (answer.get("files", ()), answer.get("directories", {}), answer.get("shape", {}))
+    return Frozen(answer.get("services", ()), namespaces, *told)
 
 
 def _fact(state: Mapping[str, Any]) -> ServiceFact:

@@ -52,12 +52,14 @@ class EmbeddedTerminal:
         return int(reply["code"])
 
     def close(self) -> None:
-        """Let go of it: the command is hung up on, and killed if it still runs. May be called again."""
+        """Let go of it: the command and its jobs are hung up on, and then killed. May be called again."""
         if self._closed:
             return
         self._closed = True
+        if not self._answer.done():
+            with suppress(EngineError):
+                self._client.ask({"do": "hang_up", "command": self._number})
         os.close(self._master)
-        # A shell passes it on to its jobs, if it has the time.
         wait([self._answer], HANGING_UP)
         if not self._answer.done():
             with suppress(EngineError):

@@ -32,6 +32,7 @@ from pytest_enclave.engine.simulated.rules import ExecRule, RequestRule
 from pytest_enclave.engine.simulated.script import Script
 from pytest_enclave.engine.simulated.shell import Performed, perform
 from pytest_enclave.errors import EnclaveError, EngineError, ImageUnavailable, ServiceError
+from pytest_enclave.plan.connections import ConnectionMatrix
 from pytest_enclave.plan.facts import ServiceFact, Status
 from pytest_enclave.plan.service import PortSpec
 
@@ -55,8 +56,8 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """What forks begin with: addresses, processes and files by service, who ran, persistent directories, and how often
-    each rule answered."""
+    """What forks begin with: addresses, processes and files by service, who ran, persistent directories, how often
+    each rule answered, and what is between services."""
 
     addresses: Mapping[str, Address]
     processes: Mapping[str, Process]
@@ -64,6 +65,7 @@ class Frozen:
     files: Mapping[str, Files]
     directories: Directories
     answered: Counter[ExecRule | RequestRule]
+    shaped: ConnectionMatrix
 
 
 class SimulatedSite:
@@ -88,6 +90,7 @@ class SimulatedSite:
         self._directories = Directories()
         self._answered: Counter[ExecRule | RequestRule] = Counter()
         self._leaks = script.leaks
+        self._shaped: ConnectionMatrix = {}
 
     def asked(self, method: str) -> list[Mapping[str, Any]]:
         """The arguments of every call of that method, in order."""
@@ -180,6 +183,10 @@ class SimulatedSite:
         """Raises EngineError: nothing runs that could have a terminal."""
         raise EngineError(f"service `{name}` is simulated: there is nothing in it that could have a terminal")
 
+    def converse(self, name: str, command: Sequence[str]) -> NoReturn:
+        """Raises EngineError: nothing runs that could read or write."""
+        raise EngineError(f"service `{name}` is simulated: there is nothing in it that could read or write")
+
     def request(self, name: str, port: PortSpec, request: HttpRequest, deadline: float | None) -> HttpResponse:
         """The scripted answer, or else an empty 200. Raises DeadlineExceeded and NotReached."""
         self._note("request", name=name, port=port, request=request, deadline=deadline)
@@ -241,6 +248,20 @@ class SimulatedSite:
         self._clock.advance_to(ending.at)
         return ending.exit
 
+    def shape(self, connections: ConnectionMatrix, seed: int) -> None:
+        """Noted only: nothing is sent here. Raises EngineError for a service without an address."""
+        self._note("shape", connections=dict(connections), seed=seed)
+        with self._lock:
+            unknown = sorted({name for pair in connections for name in pair} - self._addresses.keys())
+            if unknown:
+                raise EngineError(f"service `{unknown[0]}` has no address: nothing can be between it and others")
+            self._shaped = dict(connections)
+
+    def shaped(self) -> ConnectionMatrix:
+        """What was said last."""
+        with self._lock:
+            return dict(self._shaped)
+
     def freeze(self) -> None:
         """Stop what runs and start it again, which takes no time: its script begins anew, its log goes on."""
         self._note("freeze")
@@ -255,6 +276,7 @@ class SimulatedSite:
                 dict(self._files),
                 self._directories.copy(),
                 Counter(self._answered),
+                dict(self._shaped),
             )
 
     def fork(self, enclave: EnclaveId) -> SimulatedSite:
@@ -272,6 +294,7 @@ class SimulatedSite:
         fork._directories = frozen.directories.copy()
         fork._files = {name: files.within(fork._directories) for name, files in frozen.files.items()}
         fork._answered = Counter(frozen.answered)
+        fork._shaped = dict(frozen.shaped)
         self._know(fork)
         return fork
 
@@ -293,6 +316,7 @@ class SimulatedSite:
         with self._lock:
             self._processes.clear()
             self._files.clear()
+            self._shaped = {}
             leaks, self._leaks = self._leaks, ()
         return leaks
 

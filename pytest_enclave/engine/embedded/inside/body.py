@@ -10,6 +10,7 @@ import socket
 from typing import Any, NoReturn
 
 from pytest_enclave.engine.embedded.channel import Channel
+from pytest_enclave.engine.embedded.inside.frames import mac_of
 from pytest_enclave.engine.embedded.inside.root import Storage, enter_root
 from pytest_enclave.engine.embedded.inside.users import User, find_user
 from pytest_enclave.linux import capabilities, seccomp, syscalls
@@ -32,22 +33,29 @@ class StartError(Exception):
 
 
 def become_service(
-    spec: dict[str, Any], rights: Rights, storage: Storage, upper: str, link: str, output: int, report: socket.socket
+    spec: dict[str, Any],
+    rights: Rights,
+    storage: Storage,
+    upper: str,
+    link: str,
+    bridge: str,
+    output: int,
+    report: socket.socket,
 ) -> NoReturn:
     """Enter namespaces of its own, build the root directory, and execute the program.
 
     On `report` go the namespaces, as descriptors, and the sockets for names; then its end means that the program
-    runs, unless an error is told before. `link` names the enclave's end of the service's network link.
+    runs, unless an error is told before. `link` names the enclave's end of the service's network link, which is joined
+    to the bridge.
     """
     channel = Channel(report)
     try:
         for path in spec["cgroups"]:
             with open(path, "w") as members:
                 members.write("0")
-        mac = bytes((0x02, 0x42, *socket.inet_aton(spec["ip"])))
         with Netlink() as outer:
             syscalls.unshare(OWN_NAMESPACES)
-            _connect(outer, link, spec["ip"], mac)
+            _connect(outer, link, bridge, spec["ip"])
         names = _name_sockets()
         syscalls.set_hostname(spec["name"])
         enter_root(storage, upper, spec)
@@ -147,12 +155,12 @@ def _drop_rights(user: User, rights: Rights) -> None:
     seccomp.install(rights.program)
 
 
-def _connect(outer: Netlink, link: str, address: str, mac: bytes) -> None:
+def _connect(outer: Netlink, link: str, bridge: str, address: str) -> None:
     own = os.open("/proc/self/ns/net", os.O_RDONLY)
     try:
-        bridge = outer.index(BRIDGE)
+        master = outer.index(bridge)
         with outer.together():
-            outer.veth(link, "eth0", peer_namespace_fd=own, peer_mac=mac, master=bridge)
+            outer.veth(link, "eth0", peer_namespace_fd=own, peer_mac=mac_of(address), master=master)
             outer.up(link)
     finally:
         os.close(own)

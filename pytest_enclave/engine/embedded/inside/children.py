@@ -8,6 +8,9 @@ from contextlib import suppress
 
 from pytest_enclave.linux import syscalls
 
+LOOKS = 100
+"""How often it is looked for more processes of a session that is killed: they may be forking meanwhile."""
+
 
 def fork_into(processes: int | None) -> int:
     """Fork a child as a member of a PID namespace (a descriptor), or as the first process of a new one (None).
@@ -59,3 +62,27 @@ def do_aside(work: Callable[[], None], descriptors: Sequence[int]) -> None:
     if child < 0:
         with suppress(OSError):
             work()
+
+
+def signal_session(leader: int, number: int) -> None:
+    """Send a signal to all processes of a session, whatever groups they have made and whether its leader lives."""
+    told: set[int] = set()
+    for _ in range(LOOKS):
+        processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        found = {process for process in processes if _session(process) == leader}
+        if found <= told:
+            return
+        for process in found - told:
+            with suppress(OSError):
+                os.kill(process, number)
+        told |= found
+
+
+def _session(process: int) -> int:
+    """The id of its session; 0 where it has just ended."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            # Its name, in brackets, may contain anything.
+            return int(file.read().rpartition(b")")[2].split()[3])
+    except (OSError, IndexError):
+        return 0

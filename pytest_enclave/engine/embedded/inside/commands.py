@@ -7,6 +7,7 @@ import os
 import signal
 import tarfile
 import termios
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -26,14 +27,15 @@ def become_command(
     namespaces: dict[str, int],
     argv: list[str],
     user: User,
-    output: int,
+    streams: Sequence[int],
     terminal: dict[str, str] | None = None,
 ) -> NoReturn:
     """Run a command in a service's namespaces, with its environment, rights and limits.
 
-    If it cannot be executed, that is its output, with the shell's exit code. With `terminal`, variables for it, its
-    controlling terminal is `output`, and its input as well.
+    If it cannot be executed, that is its output, with the shell's exit code. `streams` are its output and its input, if
+    it has one. With `terminal`, variables for it, its controlling terminal is the first, and its input as well.
     """
+    output = streams[0]
     code = 126
     try:
         for path in spec["cgroups"]:
@@ -42,10 +44,11 @@ def become_command(
         for name in JOINED:
             if name in namespaces:
                 syscalls.setns(namespaces[name])
-        # A group of its own, so that all of it can be killed at its deadline.
+        # A session of its own, so that all of it can be killed at its deadline, or with its terminal.
         os.setsid()
         if terminal is None:
-            source, environment = os.open("/dev/null", os.O_RDONLY), spec["env"]
+            source = streams[1] if len(streams) > 1 else os.open("/dev/null", os.O_RDONLY)
+            environment = spec["env"]
         else:
             source, environment = output, {**spec["env"], **terminal}
             fcntl.ioctl(output, termios.TIOCSCTTY, 0)

@@ -17,17 +17,17 @@ from typing import Any
 
 from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.inside import logs, names, relay
-from pytest_enclave.engine.embedded.inside.body import BRIDGE, GATEWAY, NAMES_ADDRESS, PREFIX, Rights
+from pytest_enclave.engine.embedded.inside.body import NAMES_ADDRESS, Rights
 from pytest_enclave.engine.embedded.inside.egress import WayOut
 from pytest_enclave.engine.embedded.inside.leftovers import use_files
 from pytest_enclave.engine.embedded.inside.limits import Limits, seen_from_inside
 from pytest_enclave.engine.embedded.inside.loop import Loop
+from pytest_enclave.engine.embedded.inside.network import Network
 from pytest_enclave.engine.embedded.inside.requests import Requests
 from pytest_enclave.engine.embedded.inside.root import Storage
 from pytest_enclave.engine.embedded.inside.service import Service
 from pytest_enclave.engine.embedded.inside.tenure import Tenure
 from pytest_enclave.linux import capabilities, mounts, syscalls
-from pytest_enclave.linux.netlink import Netlink
 
 STORAGE = "/sys"
 """Where init mounts the enclave's storage, for itself: a directory that there always is, and that nobody removes. (When
@@ -86,12 +86,14 @@ class Init:
         self.directories = self._place.directories
         self.directories.inherit(plan.get("inherited", {}))
         _write_over(self._place.resolver, f"nameserver {NAMES_ADDRESS}\noptions ndots:0\n")
-        _make_bridge()
+        self.network = Network(self.loop, self.tell_shape)
         self._listener = listener
         self.keeper = self._fork_part(logs.serve, "keeper of logs")
         self.relay = self._fork_part(relay.serve, "relay")
         self.names = self._fork_part(names.serve, "server of names")
         self.egress = WayOut(egress, self.loop, self.names)
+        if plan.get("shape"):
+            self.network.shape(**plan["shape"])
         self._requests = Requests(self)
         self.loop.watch(listener.fileno(), self._accept)
         self.tenure = Tenure(self.loop, holder, lambda: bool(self._clients), self._leave)
@@ -121,8 +123,10 @@ class Init:
         service = Service(name, number, address, self._place, self.loop, self._limits, self.rights)
         service.on_change = self._changed
         service.on_names = self._serve_names
+        service.on_join = self.network.join
         service.on_cut = self._cut
         self.services[name] = service
+        self.network.admit(service)
         self._tell_names()
         return service
 
@@ -134,6 +138,11 @@ class Init:
         """Nobody finds the service by its name any more. Its address stays its own, should it come again."""
         self._gone.add(name)
         self._tell_names()
+
+    def tell_shape(self) -> None:
+        """Tell all clients how packets travel now."""
+        for client in list(self._clients):
+            self.send(client, {"event": "shape", **self.network.told()})
 
     def end(self, reason: str, but: int | None = None) -> None:
         """Let everything of the enclave end; its clients are told why, but for the one that wished it."""
@@ -173,8 +182,7 @@ class Init:
 
     def _cut(self, service: Service, link: str) -> None:
         """A service has ended: nothing of it is on the network any more, nor does anybody wait for its answers."""
-        with suppress(OSError), Netlink() as links:
-            links.down(link)
+        self.network.leave(service, link)
         _say(self.relay, {"do": "break", "prefix": f"{service.name}:"})
         # Open sockets would keep its network namespace.
         _say(self.names, {"do": "forget", "key": service.name})
@@ -219,6 +227,8 @@ class Init:
         self.loop.watch(channel.fileno(), lambda: self._hear(client, channel))
         for service in self.services.values():
             self.send(client, _state_of(service))
+        if shape := self.network.told():
+            self.send(client, {"event": "shape", **shape})
         self.send(client, {"event": "ready"})
         return client
 
@@ -307,11 +317,3 @@ def _write_over(path: str, text: str) -> None:
         os.ftruncate(file, len(data))
     finally:
         os.close(file)
-
-
-def _make_bridge() -> None:
-    with Netlink() as links:
-        links.up("lo")
-        links.bridge(BRIDGE)
-        links.address(BRIDGE, GATEWAY, PREFIX)
-        links.up(BRIDGE)

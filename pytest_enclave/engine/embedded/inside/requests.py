@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_enclave.engine.embedded.channel import Channel
-from pytest_enclave.engine.embedded.inside.children import fork_into
+from pytest_enclave.engine.embedded.inside.children import fork_into, signal_session
 from pytest_enclave.engine.embedded.inside.commands import become_command, become_reader
 from pytest_enclave.engine.embedded.inside.freezing import Freezing
 from pytest_enclave.engine.embedded.inside.service import Service
@@ -51,6 +51,7 @@ class Requests:
         self._init = init
         self._loop = init.loop
         self._commands: dict[tuple[int, int], int] = {}
+        self._hung_up: set[tuple[int, int]] = set()
         self._ways: dict[str, Way] = {}
         self._frozen: dict[str, Any] | None = None
         self._flushing: dict[str, list[Callable[[], None]]] = {}
@@ -185,6 +186,23 @@ class Requests:
         self._clear_log(service)
         tell({})
 
+    def _do_shape(self, client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        """Say how packets travel between services."""
+        services = self._init.services
+        unknown = next((name for pair in message["connections"] for name in pair[:2] if name not in services), None)
+        starting = next((service for service in services.values() if service.status == "starting"), None)
+        if unknown is not None:
+            tell({"error": f'there is no service "{unknown}", and no address for one', "kind": "absent"})
+        elif starting is not None:
+            # Its link may be about to be joined to the bridge that it was to be on so far.
+            starting.when_started(lambda: self.answer(client, message, []))
+        else:
+            try:
+                self._init.network.shape(message["connections"], message["seed"])
+            finally:
+                self._init.tell_shape()
+            tell({})
+
     def _do_unrelay(self, _client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
         """Let the ways to a service's ports be made anew. Answers whether there were any."""
         tell({"dropped": self._drop_ways(f"{message['name']}:")})
@@ -207,7 +225,7 @@ class Requests:
     def _do_exec(self, client: int, message: dict[str, Any], descriptors: list[int], tell: Answer) -> None:
         """Run a command; its output goes to the descriptor. Answers with `code` when it has ended.
 
-        With `terminal`, variables for the command, the descriptor is its terminal.
+        With `terminal`, variables for the command, the descriptor is its terminal. Otherwise a second one is its input.
         """
         service = self._running(message["name"])
         child = fork_into(service.namespaces["pid"])
@@ -218,7 +236,7 @@ class Requests:
                 service.namespaces,
                 message["argv"],
                 service.user,
-                descriptors[0],
+                descriptors,
                 message.get("terminal"),
             )
         key = client, message["id"]
@@ -226,6 +244,9 @@ class Requests:
 
         def ended(status: int) -> None:
             del self._commands[key]
+            if key in self._hung_up:
+                self._hung_up.remove(key)
+                signal_session(child, signal.SIGKILL)
             code = os.waitstatus_to_exitcode(status)
             tell({"code": code if code >= 0 else 128 - code})
 
@@ -236,12 +257,21 @@ class Requests:
         self._kill_command(client, message["command"])
         tell({})
 
+    def _do_hang_up(self, client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        """The terminal of a command is gone: it and its jobs are told, and when it has ended, so have these."""
+        key = client, message["command"]
+        if key in self._commands:
+            self._hung_up.add(key)
+            signal_session(self._commands[key], signal.SIGHUP)
+        tell({})
+
     def _kill_command(self, client: int, number: int) -> None:
         child = self._commands.get((client, number))
         if child is not None:
-            for kill in (os.killpg, os.kill):
-                with suppress(OSError):
-                    kill(child, signal.SIGKILL)
+            signal_session(child, signal.SIGKILL)
+            # It may not have a session yet.
+            with suppress(OSError):
+                os.kill(child, signal.SIGKILL)
 
     def _do_read(self, _client: int, message: dict[str, Any], descriptors: list[int], tell: Answer) -> None:
         """Write a tar of a path inside a service to the descriptor. Answers before, when it is known to be there."""
@@ -366,6 +396,7 @@ class Requests:
 
         def frozen(answer: dict[str, Any]) -> None:
             self._freezing = False
+            answer["shape"] = self._init.network.told()
             self._tell_frozen(answer, tell)
             postponed, self._postponed = self._postponed, []
             for client, message in postponed:

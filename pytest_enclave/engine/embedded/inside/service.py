@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from pytest_enclave.engine.embedded.channel import Channel
-from pytest_enclave.engine.embedded.inside.body import Rights, become_service, hold_files
+from pytest_enclave.engine.embedded.inside.body import BRIDGE, Rights, become_service, hold_files
 from pytest_enclave.engine.embedded.inside.children import do_aside, fork_into
 from pytest_enclave.engine.embedded.inside.limits import Limits, resident
 from pytest_enclave.engine.embedded.inside.loop import Loop
@@ -48,6 +48,7 @@ class Service:
         self.namespaces: dict[str, int] = {}
         self.user = User(0, 0, [], "/")
         self.on_change: Callable[[Service], None] = lambda _: None
+        self.on_join: Callable[[Service], str] = lambda _: BRIDGE
         self.on_cut: Callable[[Service, str], None] = lambda *_: None
         self.on_names: Callable[[Service, list[int]], None] = lambda *_: None
         self._storage = storage
@@ -78,6 +79,11 @@ class Service:
     def _link(self) -> str:
         """The enclave's end of its network link; another one at each start."""
         return f"s{self.number}.{self._starts}"
+
+    @property
+    def link(self) -> str:
+        """The enclave's end of its network link, as long as it is on the network."""
+        return self._link if self.alive and self._adopted is None else self._uncut
 
     @property
     def upper(self) -> str:
@@ -120,11 +126,12 @@ class Service:
             self._started({"error": f"its limits cannot be set: {error}", "kind": "system"})
             return
         ours = theirs = None
+        bridge = "" if self._adopted is not None else self.on_join(self)
         try:
             ours, theirs = socket.socketpair()
             process = fork_into(None)
             if process == 0:
-                self._become(theirs, output)
+                self._become(theirs, output, bridge)
         except OSError as error:
             if ours is not None:
                 ours.close()
@@ -237,10 +244,10 @@ class Service:
         os.makedirs(f"{self.upper}/upper", exist_ok=True)
         return {**self.spec, "lowers": [*self.spec["lowers"], f"{self.upper}/upper"]}
 
-    def _become(self, report: socket.socket, output: int) -> NoReturn:
+    def _become(self, report: socket.socket, output: int, bridge: str) -> NoReturn:
         if self._adopted is not None:
             hold_files(self.spec, self._storage, self.upper, report)
-        become_service(self.spec, self._rights, self._storage, self.upper, self._link, output, report)
+        become_service(self.spec, self._rights, self._storage, self.upper, self._link, bridge, output, report)
 
     def _reported(self, channel: Channel) -> None:
         """The process tells of its namespaces, of an error, or that it has become its program."""

@@ -1,0 +1,70 @@
+"""What is said of how packets travel, and of whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_enclave.engine.docker.notes import Notes
+from pytest_enclave.plan.connections import Connection, ConnectionMatrix, Delay
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+IMAGE = "pytest-enclave/shaper:1"
+"""The image of sidecars, if no other is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShaperPlan:
+    """How traffic is shaped: the `image` of sidecars, and whether there are any; None finds out what works."""
+
+    image: str = IMAGE
+    sidecars: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What shaping an enclave needs to know: its name, labels and notes, the engine, for which process it is there."""
+
+    client: APIClient
+    endpoint: str
+    enclave: str
+    marks: Mapping[str, str]
+    notes: Notes
+    holder: int
+    plan: ShaperPlan = field(default_factory=ShaperPlan)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How packets travel, and which are lost."""
+
+    connections: ConnectionMatrix
+    seed: int
+
+    def written(self) -> dict[str, Any]:
+        """As the processes have it."""
+        ways = [
+            [*ends, it.loss, it.delay.mean_ms, it.delay.deviation_ms, it.delay.correlation]
+            for ends, it in self.connections.items()
+            if not it.is_perfect
+        ]
+        return {"ways": ways, "seed": self.seed}
+
+    @classmethod
+    def read(cls, written: Mapping[str, Any]) -> Shape:
+        """What was written."""
+        ways = written["ways"]
+        return cls({(way[0], way[1]): Connection(way[2], Delay(*way[3:])) for way in ways}, int(written["seed"]))
+
+    def names(self, service: str) -> bool:
+        """Whether anything is between this service and others."""
+        return any(service in ends for ends in self.connections)
+
+
+NOTHING = Shape({}, 0)
+
+Running = Callable[[], Mapping[str, str]]
+"""The containers of services that run now, by name."""
