@@ -28,8 +28,9 @@ Errors carry data; how they are told to users is the business of `pytest_enclave
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pytest_enclave.source import Frame, Location
 
@@ -38,8 +39,7 @@ if TYPE_CHECKING:
     from pytest_enclave.plan.record import Origin
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """One thing that is wrong, found before anything was started.
 
     `subject` is what it is about in a few words (`add_service("api")`), `remedy` what to do about it.
@@ -167,8 +167,7 @@ class VerifyFailed(ExecutionError, AssertionError):
         self.target = target
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """One try of a wait: seconds since its start, and what came of it in one line."""
 
     at: float

@@ -5,11 +5,10 @@ The lowest room of the house: every other room may speak of a place in a package
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Location:
+class Location(msgspec.Struct, frozen=True, gc=False, order=True):
     """A place in a source file: the file's name as users know it, and line and column, both from 1.
 
     A column of 0 means that only the line is known; a line of 0, that only the file is.
@@ -24,8 +23,7 @@ class Location:
         return ":".join([self.file, *numbers])
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """One call on the Starlark stack: where it stands, and the function it stands in."""
 
     location: Location

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from pytest_enclave.enclave.enclave import Enclave, Observers
 from pytest_enclave.engine.simulated.engine import SimulatedEngine
 from pytest_enclave.package.package import Source
@@ -62,7 +64,8 @@ class Laboratory:
         """
         journal = Journal(self.state.journal._path)
         artifacts = ArtifactStore(self.state.artifacts._root, journal)
-        return replace(self, state=replace(self.state, journal=journal, artifacts=artifacts), events=[], latest=None)
+        state = structs.replace(self.state, journal=journal, artifacts=artifacts)
+        return replace(self, state=state, events=[], latest=None)
 
     @property
     def engine(self) -> SimulatedEngine:

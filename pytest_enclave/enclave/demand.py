@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from pytest_enclave.run.interpretation import Request
 
@@ -14,8 +15,7 @@ Isolate: TypeAlias = Literal[False, True, "fork"]
 """Not at all; by a fresh enclave; or by a copy of the shared one, as it was before any test."""
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True):
     """A request, with whom the enclave is shared or whose fork it is, and where the test's file is.
 
     A `scope` is the id of a module or class: its tests alone share the enclave, in one process, and it goes with them.

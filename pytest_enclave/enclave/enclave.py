@@ -6,10 +6,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.enclave.paths import anchored, located
 from pytest_enclave.enclave.service import Service
@@ -32,8 +34,7 @@ if TYPE_CHECKING:
     from pytest_enclave.run.forking import ForkPoint
 
 
-@dataclass(frozen=True, slots=True)
-class Observers:
+class Observers(msgspec.Struct, frozen=True):
     """Who is told what: every event of a run, a plan before it executes, a run after it ended, an enclave's end."""
 
     event: Callable[[Enclave, Event], None]

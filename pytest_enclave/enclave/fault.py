@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from pytest_enclave.plan.connections import BLOCKED, Connection, ConnectionMatrix, Delay
 
@@ -19,8 +20,7 @@ OF_SERVICES: tuple[Kind, ...] = ("kill", "stop", "pause")
 """The kinds that break services themselves; the others break what is between groups of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """One fault. As text it reads as in the marker: `delay:api|db:200ms`.
 
     `groups` are services by name: those of different groups are kept apart, those of one are not. With `one_way` only

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pytest_enclave.enclave.fault import Fault, Kind
 from pytest_enclave.engine.protocol import Action, Clock, DeadlineExceeded, ExecResult, NotReached, Site
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from pytest_enclave.enclave.faults import Faults, LiveFault
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(msgspec.Struct, frozen=True):
     """A service's port, and where the test process reaches it.
 
     `number` is the port inside the enclave; `host` and `host_port` are what to connect to from here, `address` both as

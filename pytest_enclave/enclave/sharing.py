@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pytest_enclave.enclave.demand import Demand
 from pytest_enclave.enclave.enclave import Enclave, Observers
 from pytest_enclave.enclave.tenure import Tenure
@@ -41,16 +43,14 @@ ATTEMPTS = 3
 """How often an enclave is made for a demand when processes are killed in the middle of doing so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """A run that failed: the error, and who met it first."""
 
     error: EnclaveError
     by: str
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(msgspec.Struct, frozen=True):
     """What forks are made from: an enclave, and what it was when it was frozen."""
 
     enclave: Enclave

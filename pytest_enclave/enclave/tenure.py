@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
+
+import msgspec
 
 from pytest_enclave.ledger.ledger import Ledger
 from pytest_enclave.ledger.session import Session
@@ -23,8 +24,7 @@ class Keep(Enum):
     ALWAYS = "always"
 
 
-@dataclass(frozen=True, slots=True)
-class Tenure:
+class Tenure(msgspec.Struct, frozen=True):
     """The session that enclaves belong to, and what becomes of them when it ends.
 
     `scope` tells keys of enclaves from those of other projects. Without `warm` nothing is taken over from former

@@ -13,7 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.enclave.enclave import Enclave, Observers
 from pytest_enclave.enclave.tenure import Keep, Tenure
@@ -39,8 +42,7 @@ FAILED = "failed"
 """The file in the home of an enclave in which a test, or a run, has failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(msgspec.Struct, frozen=True):
     """What users are told of an enclave: fields of its entry in the ledger."""
 
     package: str = ""

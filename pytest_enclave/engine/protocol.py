@@ -7,10 +7,11 @@ Methods raise the errors of `pytest_enclave.errors`; no engine's own exceptions 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Protocol, TypeVar
+
+import msgspec
 
 from pytest_enclave.errors import EnclaveError, Problem
 from pytest_enclave.plan.connections import ConnectionMatrix
@@ -34,8 +35,7 @@ class NotReached(Exception):
     """A service could not be talked to; the text says why in a few words (`connection refused`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(msgspec.Struct, frozen=True):
     """What an engine is, in words for the header line: where it is, and why it was chosen."""
 
     endpoint: str
@@ -43,8 +43,7 @@ class Probe:
     version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class EnclaveId:
+class EnclaveId(msgspec.Struct, frozen=True):
     """An enclave's name, unique on the machine, and readable: it is part of every resource's name.
 
     `home` is the directory where this user's ledger tells of it, "" for none. `holder` is the process that it lives
@@ -56,24 +55,21 @@ class EnclaveId:
     holder: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """Where a service is, seen from inside the enclave."""
 
     hostname: str
     ip_address: str
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """Where a service's port is, seen from the test process."""
 
     host: str
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceSpec:
+class ServiceSpec(msgspec.Struct, frozen=True):
     """A service to start, all values resolved. CPU in millicores, memory in megabytes, None: no limit.
 
     `files` maps a mount path to the artifact's name, `directories` to the key of a persistent directory: one that all
@@ -86,14 +82,14 @@ class ServiceSpec:
     name: str
     image: str
     address: Address
-    ports: Mapping[str, PortSpec] = field(default_factory=dict)
-    public_ports: Mapping[str, PortSpec] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
-    directories: Mapping[str, str] = field(default_factory=dict)
+    ports: Mapping[str, PortSpec] = msgspec.field(default_factory=dict)
+    public_ports: Mapping[str, PortSpec] = msgspec.field(default_factory=dict)
+    files: Mapping[str, str] = msgspec.field(default_factory=dict)
+    directories: Mapping[str, str] = msgspec.field(default_factory=dict)
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
-    env_vars: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    env_vars: Mapping[str, str] = msgspec.field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     max_cpu: int | None = None
     max_memory: int | None = None
     user: str = ""
@@ -102,37 +98,33 @@ class ServiceSpec:
     gpu: Gpu | None = None
     init: bool = False
     terminal: bool = False
-    moved: Mapping[str, str] = field(default_factory=dict)
+    moved: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(msgspec.Struct, frozen=True):
     """How a service's process ended: its code (128 + signal where one killed it), and whether memory ran out."""
 
     code: int
     out_of_memory: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ExecResult:
+class ExecResult(msgspec.Struct, frozen=True):
     """What a command inside a service gave: exit code; stdout and stderr in the order they were written."""
 
     code: int
     output: str
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(msgspec.Struct, frozen=True):
     """A request to one of a service's ports. `endpoint` is path and query."""
 
     method: str
     endpoint: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
+class HttpResponse(msgspec.Struct, frozen=True):
     """The response: status, headers, decoded body."""
 
     code: int
@@ -140,8 +132,7 @@ class HttpResponse:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(msgspec.Struct, frozen=True):
     """One line a service wrote: when (seconds since the epoch), and what."""
 
     at: float
@@ -167,8 +158,7 @@ class PullPolicy(Enum):
     NEVER = "never"
 
 
-@dataclass(frozen=True, slots=True)
-class Leak:
+class Leak(msgspec.Struct, frozen=True):
     """A resource that could not be removed: what it is, its name, why, and the exact command that removes it."""
 
     kind: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pytest_enclave.engine.protocol import Probe
 from pytest_enclave.errors import EngineUnavailable
@@ -19,8 +20,7 @@ NAMES = ("auto", "docker", "embedded", "simulated")
 NO_DOCKER = "no Docker engine answers"
 
 
-@dataclass(frozen=True, slots=True)
-class EngineChoice:
+class EngineChoice(msgspec.Struct, frozen=True):
     """Which engine is wanted: its name, and what gave that name (`--enclave-engine=embedded`) where it was told.
 
     `docker_host` is the Docker host where one was given, `image_mirror` a registry mirror; without `egress`, services
@@ -30,14 +30,13 @@ class EngineChoice:
     name: str = "auto"
     docker_host: str | None = None
     image_mirror: str | None = None
-    environ: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = msgspec.field(default_factory=dict)
     egress: bool = True
     told_by: str = ""
     shaper_image: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
+class Selected(msgspec.Struct, frozen=True):
     """The engine that is going to be used: its name, where it is and why, and what of it works in part only."""
 
     name: str

@@ -58,7 +58,7 @@ def is_forked(item: pytest.Item) -> bool:
 
 def work_for_parent(config: pytest.Config) -> None:
     """This process is a fork of one that has begun the session, or is in it: what it shares is left to that."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     tenure = config.stash.get(TENURE, None)
     if tenure is not None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July"),
@@ -58,8 +59,7 @@ class LayoutError(ValueError):
     """The text is no time of that layout."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(msgspec.Struct, frozen=True):
     """A time as calendars and clocks in one place show it. `offset` is in seconds east of UTC."""
 
     year: int
@@ -75,8 +75,7 @@ class Clock:
     day_of_year: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """What a text says: `offset` and `zone` are None where it does not say them."""
 
     clock: Clock

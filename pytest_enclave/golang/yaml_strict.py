@@ -7,8 +7,9 @@ taken as they are written (`name: 010` is the text `010`), as Go does for fields
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pytest_enclave.golang.yaml_nodes import YamlError, first_node
 from pytest_enclave.golang.yaml_scalars import scalar
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Position", "Problem", "StrictDocument", "StrictYamlError", "load_strict"]
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True):
     """A place in a text; `line` and `column` (in characters) count from 1."""
 
     line: int
@@ -30,8 +30,7 @@ class Position:
         return f"{self.line}:{self.column}"
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """One thing that is wrong with the file. `text` is Go's, without line and type name."""
 
     text: str
@@ -47,8 +46,7 @@ class StrictYamlError(YamlError):
         self.problems = problems
 
 
-@dataclass(frozen=True, slots=True)
-class StrictDocument:
+class StrictDocument(msgspec.Struct, frozen=True):
     """What the file says. Fields that are absent or null are in neither mapping.
 
     `positions` has the place of each value by its path: `("name",)`, `("replace", "github.com/a/b")`.

@@ -6,9 +6,10 @@ import base64
 import json
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.references import DEFAULT_REGISTRY
@@ -20,8 +21,7 @@ PATIENCE = 30.0
 """Seconds for a helper program."""
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(msgspec.Struct, frozen=True):
     """A name and a password; or, with an empty name, a token that stands for both."""
 
     name: str

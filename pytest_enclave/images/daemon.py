@@ -8,10 +8,11 @@ import socket
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
 
 from pytest_enclave.images.faults import ImageFault
 
@@ -24,16 +25,14 @@ PATIENCE = 5.0
 NO_HEADERS: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonImage:
+class DaemonImage(msgspec.Struct, frozen=True):
     """An image that the daemon has: the ID that it calls it by, and about how many bytes it has."""
 
     id: str
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Daemon:
+class Daemon(msgspec.Struct, frozen=True):
     """The Docker that answers at `endpoint`, a `unix://` or `tcp://` address; it may be silent for `stall` seconds."""
 
     endpoint: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from pytest_enclave.images.faults import ImageFault
 
@@ -12,8 +13,7 @@ MOST_LAYERS = 128
 """Layers of an image; Docker makes no more than 127, and more do not fit into one mount."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageConfig:
+class ImageConfig(msgspec.Struct, frozen=True):
     """The configuration of an image, in the words of its format. What it does not say is empty."""
 
     user: str = ""
@@ -23,12 +23,11 @@ class ImageConfig:
     cmd: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     stop_signal: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     architecture: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredImage:
+class StoredImage(msgspec.Struct, frozen=True):
     """An image whose layers are there. `digest` is its ID, `layers` are directories from the bottom to the top."""
 
     digest: str

@@ -7,8 +7,9 @@ import json
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from pytest_enclave.images.faults import ImageFault
 
@@ -46,27 +47,24 @@ MACHINES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
+class Descriptor(msgspec.Struct, frozen=True):
     """A document or blob that another document refers to; `platform` is operating system, architecture, variant."""
 
     media_type: str
     digest: str
     size: int
     platform: tuple[str, str, str] | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True):
     """One build of an image."""
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(msgspec.Struct, frozen=True):
     """Several builds, or several images, each in its manifest."""
 
     entries: tuple[Descriptor, ...]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from pytest_enclave.images.archive import Files, read
 from pytest_enclave.images.faults import ImageFault
@@ -16,8 +17,7 @@ IMAGE_NAME = "io.containerd.image.name"
 """Annotations with an image's tag, and with its full name."""
 
 
-@dataclass(frozen=True, slots=True)
-class PackedImage:
+class PackedImage(msgspec.Struct, frozen=True):
     """An image in an archive: its configuration's text, and the names of its layers' files from the bottom."""
 
     config: bytes

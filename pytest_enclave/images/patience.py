@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True):
     """How often a request is tried (`tries`), pauses growing from `pause` seconds to `longest`, and what it waits for.
 
     A pull that stands still for `stall` seconds is given up.

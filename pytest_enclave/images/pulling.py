@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from threading import Event
+
+import msgspec
 
 from pytest_enclave.images.credentials import Credentials, credentials_for
 from pytest_enclave.images.faults import ImageFault
@@ -21,8 +22,7 @@ from pytest_enclave.plan.events import Emit
 from pytest_enclave.plan.image_sources import Login
 
 
-@dataclass(frozen=True, slots=True)
-class Puller:
+class Puller(msgspec.Struct, frozen=True):
     """Pulls images into `store`. `mirror` is a prefix that is tried in front of references that name no registry.
 
     Images that have `logins` are pulled with these alone, and from no mirror.
@@ -34,7 +34,7 @@ class Puller:
     emit: Emit
     cancelled: Event
     mirror: str = ""
-    logins: Mapping[str, Login] = field(default_factory=dict)
+    logins: Mapping[str, Login] = msgspec.field(default_factory=dict)
 
     def pull(self, reference: str) -> None:
         """Have the image there, under this name. Raises ImageFault, Interrupted."""

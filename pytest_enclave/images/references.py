@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from pytest_enclave.images.faults import ImageFault
 
@@ -17,8 +18,7 @@ _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 
 
-@dataclass(frozen=True, slots=True)
-class RegistryReference:
+class RegistryReference(msgspec.Struct, frozen=True):
     """An image in a registry: by tag, or by the digest of its manifest, which then is what counts."""
 
     registry: str
@@ -36,8 +36,7 @@ class RegistryReference:
         return str(self).removeprefix(f"{DEFAULT_REGISTRY}/").removeprefix("library/")
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveReference:
+class ArchiveReference(msgspec.Struct, frozen=True):
     """An image in a file or directory. `kind` is `docker-archive` or `oci`; `tag` chooses among several images."""
 
     kind: str
@@ -48,8 +47,7 @@ class ArchiveReference:
         return f"{self.kind}:{self.path}" + (f":{self.tag}" if self.tag else "")
 
 
-@dataclass(frozen=True, slots=True)
-class ImageId:
+class ImageId(msgspec.Struct, frozen=True):
     """An image by its ID, the digest of its configuration."""
 
     digest: str

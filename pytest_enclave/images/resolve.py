@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.protocol import NO_LOGINS, PullPolicy
@@ -36,8 +37,7 @@ FROM_DAEMON = "docker:"
 """What the origin of an image of the local Docker begins with; the ID that Docker gave it follows."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageSources:
+class ImageSources(msgspec.Struct, frozen=True):
     """Where images come from. `daemon` is the address of a local Docker whose images count as local ones.
 
     `mirror` is a prefix that is tried in front of references that name no registry. `environ` tells where Docker's
@@ -47,8 +47,8 @@ class ImageSources:
     store: ImageStore
     mirror: str = ""
     daemon: str | None = None
-    patience: Patience = field(default_factory=Patience)
-    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    patience: Patience = msgspec.field(default_factory=Patience)
+    environ: Mapping[str, str] = msgspec.field(default_factory=lambda: dict(os.environ))
 
     def local(self, references: Iterable[str]) -> Mapping[str, str | None]:
         """The ID of each image, None for those that would have to be pulled, or cannot be had at all."""

@@ -10,10 +10,11 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from pytest_enclave import cache
 from pytest_enclave.engine.clock import RealClock
@@ -208,8 +209,7 @@ class ImageStore:
         return self._images / f"{digest.partition(':')[2]}.json"
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(msgspec.Struct, frozen=True):
     """An image that was read before: the file that names it and its stamp then, the archive that it stands for."""
 
     record: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
+
+import msgspec
 
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.transport import Transport, is_loopback
@@ -18,8 +19,7 @@ CLIENT = "pytest-enclave"
 ANSWER_LIMIT = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(msgspec.Struct, frozen=True):
     """What a registry wants: `scheme` is `bearer` or `basic`; the rest are its parameters."""
 
     scheme: str

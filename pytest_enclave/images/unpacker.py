@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.stream import Limits
@@ -25,8 +26,7 @@ SPARE = 256 << 20
 """Bytes that are left free on the disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unpacker:
+class Unpacker(msgspec.Struct, frozen=True):
     """Unpacks with the ids of `ids`; a layer may grow to `size` bytes, `entries`, and `ratio` times its size."""
 
     ids: IdMap

@@ -6,10 +6,11 @@ import difflib
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
+
+import msgspec
 
 from pytest_enclave.errors import ExecutionError
 from pytest_enclave.package.locators import is_remote, is_url
@@ -38,8 +39,7 @@ _MOVED = (301, 302, 303, 307, 308)
 _NOT_MODIFIED = 304
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(msgspec.Struct, frozen=True):
     """What the server said of the file's version, empty where it said nothing: a later request can ask for newer."""
 
     etag: str = ""

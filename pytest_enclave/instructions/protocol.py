@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from pytest_enclave.engine.protocol import Clock, Site
 from pytest_enclave.errors import Problem
@@ -46,8 +47,7 @@ class Artifacts(Protocol):
         """What a tar stream holds; with `content_only` what its single top directory holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What an executing instruction may use.
 
     `services` are the configs of the live services; `extract` runs a jq query over a JSON text; `deadline` is the
@@ -65,17 +65,16 @@ class Context:
     parallelism: int = 4
     deadline: float | None = None
     keep: frozenset[str] = frozenset()
-    values: Values = field(default_factory=dict)
+    values: Values = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """What executing gave: a line for users, values by producer, artifact digests, configs of new services."""
 
     message: str
-    values: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
-    contents: Mapping[str, str] = field(default_factory=dict)
-    services: Mapping[str, Struct] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, Value]] = msgspec.field(default_factory=dict)
+    contents: Mapping[str, str] = msgspec.field(default_factory=dict)
+    services: Mapping[str, Struct] = msgspec.field(default_factory=dict)
 
 
 class InstructionType(Signature, Protocol):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from pytest_enclave.engine.protocol import Action, Address, ServiceSpec
 from pytest_enclave.errors import EnclaveError, ExecutionError, PortNeverOpened

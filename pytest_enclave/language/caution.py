@@ -20,6 +20,8 @@ import ast
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
+import msgspec
+
 from pytest_enclave.language.contents import CHANGING, Contents, base
 from pytest_enclave.language.desugar import METHODS
 from pytest_enclave.language.growth import outgrows
@@ -74,8 +76,7 @@ def _bound(tree: Tree) -> Collection[str]:
     return names
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
+class _Change(msgspec.Struct, frozen=True):
     """Something is put into a value: `target` is the expression for that value, `values` what is put in."""
 
     target: ast.expr

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, field
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
+class Lines(msgspec.Struct, frozen=True):
     """The lines of a text, and columns in them. Columns are from 0, lines from 1."""
 
-    lines: tuple[str, ...] = field(default=())
+    lines: tuple[str, ...] = msgspec.field(default=())
 
     @classmethod
     def of(cls, text: str) -> Lines:

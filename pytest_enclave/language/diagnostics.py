@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_enclave.errors import InterpretationError
 from pytest_enclave.language.module import Module
@@ -71,8 +72,7 @@ _EXPECTATIONS = ("contains", "eq", "fail", "fails", "false", "lt", "ne", "true")
 _HINT = re.compile(r",? did you mean `(?P<near>.*)`\?")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One line of a traceback: where a call stands, and the function it stands in."""
 
     file: str
@@ -80,8 +80,7 @@ class Call:
     function: str
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(msgspec.Struct, frozen=True):
     """The interpreter's error text, taken apart. `place` is file, line and column, if it names one."""
 
     message: str

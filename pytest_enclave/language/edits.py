@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(msgspec.Struct, frozen=True):
     """At `line` (from 1) and `column` (from 0, in characters), `removed` characters give way to `inserted`."""
 
     line: int
@@ -16,8 +16,7 @@ class Edit:
     inserted: str
 
 
-@dataclass(frozen=True, slots=True)
-class Edited:
+class Edited(msgspec.Struct, frozen=True):
     """A text after its edits, which are kept by line, in order of columns."""
 
     text: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_enclave.errors import InterpretationError
 from pytest_enclave.language.module import Module
@@ -16,8 +17,7 @@ DEFAULT = "run"
 _PARSER = "_kurtosis_parser"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """The main function, whether it takes the plan, and its arguments: one whole value, or a dict of keywords."""
 
     function: str

@@ -12,6 +12,8 @@ import ast
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from pytest_enclave.language.contents import CHANGING, Contents, base
 from pytest_enclave.language.scopes import parameters
 
@@ -25,8 +27,7 @@ _MANY = 1 << 17
 """How often a loop may put the same value into another one; longer ranges are told by the prelude."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(msgspec.Struct, frozen=True):
     """What is known of a value: levels, and values in it."""
 
     depth: int = 0

@@ -12,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from pytest_enclave.errors import EnclaveError, InterpretationError, PackageError
 from pytest_enclave.language.attempt import Attempt

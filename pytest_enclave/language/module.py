@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from pytest_enclave.language import caution, scopes
 from pytest_enclave.language.columns import Lines
@@ -23,8 +24,7 @@ _SHOWN = 60
 """How long an expression may be to be shown in a message, in characters."""
 
 
-@dataclass(frozen=True, slots=True)
-class Import:
+class Import(msgspec.Struct, frozen=True):
     """An `import_module` call whose argument is written out. `eager`: it runs when the file itself is loaded."""
 
     locator: str
@@ -32,8 +32,7 @@ class Import:
     eager: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(msgspec.Struct, frozen=True):
     """A file's name, its text as written, and what was made of it.
 
     `calls` has, by line and name of the callee, the columns of the opening parentheses; `names` are its globals,

@@ -11,10 +11,11 @@ import json
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from pytest_enclave.golang import duration, layouts
 from pytest_enclave.language import wire
@@ -50,8 +51,7 @@ class Length(int):
     """A length of time, in nanoseconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Instant:
+class Instant(msgspec.Struct, frozen=True):
     """A point in time, in nanoseconds since 1970 in UTC, seen from a place: a zone's name, or `+01:00`."""
 
     nanoseconds: int

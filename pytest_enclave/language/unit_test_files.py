@@ -9,9 +9,10 @@ import json
 import re
 import tokenize
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
+
+import msgspec
 
 from pytest_enclave.errors import EnclaveError, ExpectationFailed, InterpretationError, PackageError, ValidationError
 from pytest_enclave.language.module import Module
@@ -31,8 +32,7 @@ NOBODY: Callers = MappingProxyType({})
 _COMMENT = re.compile(r"""###\s*(?P<pattern>"(?:[^"\\]|\\.)*"|`[^`]*`)\s*$""")
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedFailure:
+class ExpectedFailure(msgspec.Struct, frozen=True):
     """A comment `### "regular expression"`: at its place the test has to fail, with a message that matches."""
 
     place: Location
@@ -68,8 +68,7 @@ class ExpectedFailure:
         return place is not None and (place.file, place.line) == (self.place.file, self.place.line)
 
 
-@dataclass(frozen=True, slots=True)
-class UnitTest:
+class UnitTest(msgspec.Struct, frozen=True):
     """A top-level function `test_…`: its name, the line it begins in, and how it is to fail, if it is."""
 
     name: str

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import asdict, fields, replace
 
 ENTRY = "entry.json"
 """In the home of an enclave: its entry as it is now."""
@@ -15,8 +17,7 @@ FIRST = "made.json"
 """In the home of an enclave: its entry as it was when it was made, for when the other is damaged."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """An enclave: where it is, whose, and for whom.
 
     `engine` and `endpoint` are as users give them (`--enclave-engine`, `--enclave-docker-host`), `key` is equal for all

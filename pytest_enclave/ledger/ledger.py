@@ -20,9 +20,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave import places
 from pytest_enclave.errors import EnclaveError
@@ -40,8 +42,7 @@ LOOKS = 10
 """How often a lease is tried to be had: whoever looks whether anybody has it, has it for a moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(msgspec.Struct, frozen=True):
     """The home of an enclave that this process uses: its lease is shared until it is left."""
 
     path: Path
@@ -52,8 +53,7 @@ class Home:
         self.lease.release()
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """An enclave that this process has got: its entry and home, and whether an earlier session had kept it."""
 
     entry: Entry
@@ -61,8 +61,7 @@ class Claim:
     was_kept: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(msgspec.Struct, frozen=True):
     """The ledger in a directory, which is made when it is first written to. Safe with several threads and processes."""
 
     root: Path
@@ -156,7 +155,7 @@ class Ledger:
         with self._changing(), contextlib.suppress(FileNotFoundError):
             try:
                 if (entry := self.entry(name)) is not None and entry.engine:
-                    entries.write(replace(entry, **fields), self.path(name) / ENTRY)  # type: ignore[arg-type]
+                    entries.write(replace(entry, **fields), self.path(name) / ENTRY)
             except FileNotFoundError:
                 raise
             except OSError as error:

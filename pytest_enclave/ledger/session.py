@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pytest_enclave.ledger.locks import SharedLock, is_locked
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """A session, as one of its processes has it. `holder` is the id of its main process, for which it lives.
 
     `lock` is None in the others: workers, which the main process waits for.

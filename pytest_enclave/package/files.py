@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pytest_enclave.errors import PackageError
 from pytest_enclave.source import Location
@@ -15,8 +16,7 @@ READ_LIMIT = 64 * 1024 * 1024
 """Bytes that a file read as text may have."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileState:
+class FileState(msgspec.Struct, frozen=True):
     """A cheap fingerprint: when it was modified, when anything about it was changed (nanoseconds), and size in bytes.
 
     All are None for a path where nothing was, -1 is a size that means nothing, as a directory's. Programs may set the

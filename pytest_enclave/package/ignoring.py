@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_enclave.errors import PackageError
 from pytest_enclave.package.wildcards import Wildcards
 from pytest_enclave.source import Location
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(msgspec.Struct, frozen=True):
     """One line. A part that is None is `**`."""
 
     parts: tuple[Wildcards | None, ...]
@@ -45,8 +45,7 @@ class _Rule:
         return frozenset(reached)
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(msgspec.Struct, frozen=True):
     """What is known of one path; `rules` are those of the whole file."""
 
     rules: tuple[_Rule, ...] = ()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_enclave.package.files import FileState, unchanged
 from pytest_enclave.plan.instruction import Plan
 from pytest_enclave.plan.values import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Interpretation:
+class Interpretation(msgspec.Struct, frozen=True):
     """A plan, and the states of all files it came from: while these are unchanged, so is the plan.
 
     `seen` are the services of the enclave, by name, where the script has asked for them: the plan is for those alone.

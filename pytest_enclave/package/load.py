@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from pytest_enclave.errors import PackageError, Problem
 from pytest_enclave.package import locators, manifest

@@ -9,8 +9,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeGuard
+
+import msgspec
 
 from pytest_enclave.errors import PackageError
 
@@ -21,8 +22,7 @@ _FOREIGN_HOST = re.compile(r"(?:[a-z0-9-]+\.)+(?:com|org|net|io|dev)/", re.IGNOR
 _REPOSITORY = re.compile(rf"({re.escape(HOST)})/([\w.][\w.-]*)/([\w.][\w.-]*)", re.ASCII | re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Locator:
+class Locator(msgspec.Struct, frozen=True):
     """A file or directory by its place in a repository, `github.com/author/name`.
 
     `path` is relative to the repository's root, "" for the root itself; `version` is "" for the default branch.

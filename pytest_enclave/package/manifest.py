@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from pytest_enclave.errors import PackageError
 from pytest_enclave.golang.yaml import Problem, StrictDocument, StrictYamlError, YamlError, load_strict, second_document
@@ -25,8 +26,7 @@ _REPEATED = re.compile(r"(?:field (.+) already set|key \"(.+)\" already set in m
 _LINE = re.compile(r"(?:yaml: )?line (\d+): ")
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True):
     """What a package says of itself, and the state of the file it says it in.
 
     `replace` maps package names to what stands in for them: packages, with a version or without, or local paths.
@@ -35,7 +35,7 @@ class Manifest:
     name: str
     state: FileState
     description: str = ""
-    replace: Mapping[str, str] = field(default_factory=dict)
+    replace: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 def read(path: Path, shown: str = FILE) -> Manifest:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
+
+import msgspec
 
 from pytest_enclave.errors import PackageError, Problem
 from pytest_enclave.package.files import FileState, read_text
@@ -16,24 +17,21 @@ Resolver: TypeAlias = Callable[[str, str], "Path | None"]
 """Finds what lies outside the package: `resolve(absolute locator, name of the calling file)`, None where it cannot."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """Starlark text in place of a package. Locations are told as `name:line:column`."""
 
     text: str
     name: str = "<source>"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """What a locator stands for: the name locations use (relative to the package, or absolute), and the real path."""
 
     name: str
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Package:
+class Package(msgspec.Struct, frozen=True):
     """A package that was found usable by `load.load`.
 
     `root` is its directory with all symbolic links resolved, `name` what its manifest says, `main` the main file
@@ -51,7 +49,7 @@ class Package:
     manifest: FileState | None = None
     script: Path | None = None
     text: str | None = None
-    replace: Mapping[str, str] = field(default_factory=dict)
+    replace: Mapping[str, str] = msgspec.field(default_factory=dict)
     repository: Path | None = None
     is_fetched: bool = False
     warnings: tuple[Problem, ...] = ()

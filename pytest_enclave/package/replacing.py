@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_enclave.package.locators import Locator, parse
 from pytest_enclave.package.manifest import is_local
 
 
-@dataclass(frozen=True, slots=True)
-class LocalPath:
+class LocalPath(msgspec.Struct, frozen=True):
     """A path that stands in for the package `package`; `path` is that of the file in it, "" for the path itself."""
 
     directory: str

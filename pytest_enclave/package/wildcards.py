@@ -5,11 +5,10 @@ Matched in time that grows with the product of both lengths at most: packages ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class _Characters:
+class _Characters(msgspec.Struct, frozen=True):
     """One character of these ranges, or with `other` one of none of them."""
 
     ranges: tuple[tuple[str, str], ...]
@@ -19,8 +18,7 @@ class _Characters:
         return any(low <= char <= high for low, high in self.ranges) != self.other
 
 
-@dataclass(frozen=True, slots=True)
-class Wildcards:
+class Wildcards(msgspec.Struct, frozen=True):
     """A pattern for what stands between two slashes; of its characters, None is any number of any."""
 
     characters: tuple[_Characters | None, ...]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.plan.facts import ServiceFact
 from pytest_enclave.plan.record import Record
@@ -18,11 +20,10 @@ LONGEST_TEXT = 1 << 20
 """Bytes. Larger files are not looked through for addresses."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewAddresses:
+class NewAddresses(msgspec.Struct, frozen=True):
     """Old address → new address, all replaced at once, so that addresses may have been exchanged; false where empty."""
 
-    mapping: Mapping[str, str] = field(default_factory=dict)
+    mapping: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     @classmethod
     def between(cls, before: Mapping[str, ServiceFact], after: Mapping[str, ServiceFact]) -> NewAddresses:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json.decoder
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_enclave.plan.values import Opaque, Struct, Value, to_repr
 
@@ -23,8 +24,7 @@ _WORDS: Mapping[str, Value] = {"None": None, "True": True, "False": False}
 _WORD = re.compile("|".join(_WORDS))
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """Where two values begin to differ, as `config.env_vars["MODE"]`, and what is there in each, or `ABSENT`."""
 
     path: str

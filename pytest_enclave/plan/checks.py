@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_enclave.golang.duration import DurationError, parse
 from pytest_enclave.plan.values import Struct, Value, find_opaque, quote, to_repr, type_name, with_article
@@ -16,8 +17,7 @@ from pytest_enclave.plan.values import Struct, Value, find_opaque, quote, to_rep
 Finding = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """A named check: `expected` completes the sentence "must be …".
 
     `accepts` says whether there is nothing to find: nearly always so, and told without looking for what to say.

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+import msgspec
 
 from pytest_enclave.plan import checks
 from pytest_enclave.plan.comparison import ASSERTIONS
@@ -37,8 +38,7 @@ SUBNETWORK = checks.matching(r"(?s)(?!.*\{\{kurtosis:).+", "a non-empty string, 
 """What a subnetwork can be called."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigType:
+class ConfigType(msgspec.Struct, frozen=True):
     """A constructor: its fields in declared order, and a check of the whole beyond those of the fields.
 
     `deprecated` maps a field's name to what should be used instead.

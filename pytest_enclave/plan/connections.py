@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from pytest_enclave.plan.values import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Delay:
+class Delay(msgspec.Struct, frozen=True):
     """How long a packet is held up: normally distributed, in milliseconds.
 
     `correlation`, in percent, is how much of each packet's deviation is that of the packet before.
@@ -30,8 +30,7 @@ class Delay:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(msgspec.Struct, frozen=True):
     """What happens to packets in one direction: `loss` is the percentage that never arrives."""
 
     loss: float = 0.0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.plan.futures import producer_of_service
 from pytest_enclave.plan.instruction import Instruction
@@ -12,8 +14,7 @@ from pytest_enclave.plan.values import Struct, Value
 from pytest_enclave.source import Location
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
+class Added(msgspec.Struct, frozen=True, gc=False):
     """A service that the script adds: its config, and the index of the instruction that does, and that one's name."""
 
     config: Struct

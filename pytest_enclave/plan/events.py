@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from pytest_enclave.errors import Problem
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.record import Step
 
 
-@dataclass(frozen=True, slots=True)
-class PhaseStarted:
+class PhaseStarted(msgspec.Struct, frozen=True):
     """A phase of the pipeline began: `interpreting`, `validating`, `executing` …"""
 
     phase: str
     instructions: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ImageProgress:
+class ImageProgress(msgspec.Struct, frozen=True):
     """A pull goes on. Bytes; `total` is 0 while it is not known; `done` means that the image is there."""
 
     image: str
@@ -29,8 +28,7 @@ class ImageProgress:
     done: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class BuildProgress:
+class BuildProgress(msgspec.Struct, frozen=True):
     """The build of an image is at the `step`-th (from 1) of `steps`, or `done`, after so many seconds."""
 
     image: str
@@ -40,8 +38,7 @@ class BuildProgress:
     duration: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class InstructionStarted:
+class InstructionStarted(msgspec.Struct, frozen=True):
     """The `number`-th (from 1) of `total` instructions begins."""
 
     instruction: Instruction
@@ -49,22 +46,19 @@ class InstructionStarted:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True):
     """An instruction waits for something, e.g. `api: port http (8080/TCP) to open`."""
 
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class Printed:
+class Printed(msgspec.Struct, frozen=True):
     """`plan.print` has something to say."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class StepFinished:
+class StepFinished(msgspec.Struct, frozen=True):
     """An instruction was executed, updated, skipped, or failed."""
 
     step: Step
@@ -72,23 +66,20 @@ class StepFinished:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class Warned:
+class Warned(msgspec.Struct, frozen=True):
     """Something users should know that stops nothing."""
 
     problem: Problem
 
 
-@dataclass(frozen=True, slots=True)
-class Frozen:
+class Frozen(msgspec.Struct, frozen=True):
     """An enclave is now what forks of it begin with; its services were stopped and started for that. Seconds."""
 
     enclave: str
     duration: float
 
 
-@dataclass(frozen=True, slots=True)
-class Forked:
+class Forked(msgspec.Struct, frozen=True):
     """An enclave began as a copy of another one, its origin. Seconds."""
 
     enclave: str

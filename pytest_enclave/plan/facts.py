@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
+
+import msgspec
 
 from pytest_enclave.plan.connections import ConnectionMatrix
 
@@ -18,8 +19,7 @@ class Status(Enum):
     PAUSED = "paused"
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceFact:
+class ServiceFact(msgspec.Struct, frozen=True):
     """A live service: status, digest of the image it was made from, address in the enclave, exit code if it ended."""
 
     status: Status
@@ -28,22 +28,20 @@ class ServiceFact:
     exit_code: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Capacity:
+class Capacity(msgspec.Struct, frozen=True):
     """What the engine can give to services: CPU in millicores, memory in megabytes."""
 
     cpu: int
     memory: int
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """Services by name; images by reference, with their digest, or None where the engine does not have one.
 
     `connections` are those in effect between services.
     """
 
-    services: Mapping[str, ServiceFact] = field(default_factory=dict)
-    images: Mapping[str, str | None] = field(default_factory=dict)
+    services: Mapping[str, ServiceFact] = msgspec.field(default_factory=dict)
+    images: Mapping[str, str | None] = msgspec.field(default_factory=dict)
     capacity: Capacity | None = None
-    connections: ConnectionMatrix = field(default_factory=dict)
+    connections: ConnectionMatrix = msgspec.field(default_factory=dict)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
+
+import msgspec
 
 from pytest_enclave.plan.connections import Connection
 
@@ -18,8 +19,7 @@ class Replay(Enum):
     ACT = "acts on a service by name: matched by equality only"
 
 
-@dataclass(frozen=True, slots=True)
-class Wiring:
+class Wiring(msgspec.Struct, frozen=True):
     """A connection that is settled: `between` two subnetworks, or for None the default one.
 
     None for the connection: the default one holds again.
@@ -29,8 +29,7 @@ class Wiring:
     connection: Connection | None
 
 
-@dataclass(frozen=True, slots=True)
-class Footprint:
+class Footprint(msgspec.Struct, frozen=True):
     """What one instruction makes, reads and acts on, by name.
 
     `services` maps each service it makes to the canonical text of its config; `artifacts` are the files artifacts it
@@ -41,15 +40,15 @@ class Footprint:
     """
 
     replay: Replay
-    services: Mapping[str, str] = field(default_factory=dict)
+    services: Mapping[str, str] = msgspec.field(default_factory=dict)
     artifacts: frozenset[str] = frozenset()
-    mounts: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    mounts: Mapping[str, frozenset[str]] = msgspec.field(default_factory=dict)
     acts_on: frozenset[str] = frozenset()
     uses: frozenset[str] = frozenset()
     reads: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()
     forced: bool = False
-    joins: Mapping[str, str] = field(default_factory=dict)
+    joins: Mapping[str, str] = msgspec.field(default_factory=dict)
     wiring: Wiring | None = None
 
     @property

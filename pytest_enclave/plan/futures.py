@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_enclave.plan.values import Struct, Value, to_text
 
@@ -20,8 +21,7 @@ Values = Mapping[str, Mapping[str, Value]]
 """Producer → field → value: what execution has found out so far."""
 
 
-@dataclass(frozen=True, slots=True)
-class Future:
+class Future(msgspec.Struct, frozen=True, gc=False):
     """One reference: the producer's 32 hex digits, and the field of its result."""
 
     producer: str

@@ -9,8 +9,9 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+import msgspec
 
 from pytest_enclave.plan.checks import NON_EMPTY_STRING, Check, Finding, simple
 from pytest_enclave.plan.images import Archive
@@ -36,17 +37,18 @@ HUB = "docker.io"
 _NAMES_OF_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io", "hub.docker.com", "registry.hub.docker.com")
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(msgspec.Struct, frozen=True):
     """Credentials for one registry, a host with its port."""
 
     registry: str
     username: str
-    password: str = field(repr=False)
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Login(registry={self.registry!r}, username={self.username!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
+class Build(msgspec.Struct, frozen=True):
     """An image to be built: `directory` with its context, `build_file` a path in there, `target` a stage or empty.
 
     `name` is what engines call it, `title` what the package calls it; `place` is the directory as messages have it.
@@ -76,8 +78,7 @@ class Build:
         return f"{BUILT}/{readable or 'image'}:{self.key}"
 
 
-@dataclass(frozen=True, slots=True)
-class Flake:
+class Flake(msgspec.Struct, frozen=True):
     """An image that Nix would have to build, from the flake in this place."""
 
     location: str

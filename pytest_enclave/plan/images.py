@@ -8,7 +8,8 @@ itself, underneath a service's own writes; no name of a registry's image looks l
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_enclave.errors import Problem
 
@@ -20,8 +21,7 @@ OCI_LAYOUT = "oci"
 _TAGGED = re.compile(r"(.+):(\w[\w.-]{0,127})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
+class Archive(msgspec.Struct, frozen=True):
     """An image in the package: its kind, and its path, absolute once the package was interpreted.
 
     A `tag` says which of a layout's images is meant.

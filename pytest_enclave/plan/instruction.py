@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from pytest_enclave.errors import Problem
 from pytest_enclave.plan.parameters import Parameter
@@ -13,16 +14,14 @@ from pytest_enclave.plan.values import Value
 from pytest_enclave.source import Frame, Location
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
+class SourceFile(msgspec.Struct, frozen=True, gc=False):
     """A file or directory of the package that an instruction reads: where it lies, and a digest of its content."""
 
     path: Path
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction:
+class Instruction(msgspec.Struct, frozen=True, gc=False):
     """One `plan.*` call. `arguments` holds what was given, in declared order.
 
     `text` is the canonical string (behaviour.md §1.0), `producer` the 32 digits that future references to its results
@@ -34,7 +33,7 @@ class Instruction:
     location: Location
     text: str
     producer: str
-    files: Mapping[str, SourceFile] = field(default_factory=dict)
+    files: Mapping[str, SourceFile] = msgspec.field(default_factory=dict)
 
     def get(self, name: str, default: Value = None) -> Value:
         """The argument of that name, or the default where it was not given."""
@@ -44,8 +43,7 @@ class Instruction:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """The ordered instructions of one interpretation.
 
     `output` is what the main function returned, future references unresolved; `sources` the text of every Starlark
@@ -55,9 +53,9 @@ class Plan:
 
     instructions: tuple[Instruction, ...] = ()
     output: Value = None
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = msgspec.field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
-    callers: Mapping[Location, tuple[Frame, ...]] = field(default_factory=dict)
+    callers: Mapping[Location, tuple[Frame, ...]] = msgspec.field(default_factory=dict)
 
     def to_json(self, *, secrets: bool = False) -> str:
         """The plan as JSON text, in the form that `docs/plan-json.md` describes; secrets masked unless wanted."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from pytest_enclave.plan.checks import NON_EMPTY_STRING, Check
 from pytest_enclave.plan.values import Value
@@ -19,8 +20,7 @@ class Substitution(Enum):
     TYPED = "by the value itself where the argument is exactly one reference, else by their text"
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(msgspec.Struct, frozen=True):
     """One declared argument; a parameter that is not required and not given is absent, its `default` is what holds.
 
     `identity` is False for what may differ between equivalent instructions, such as a description (design §4.1).

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from pytest_enclave.golang.duration import parse
 from pytest_enclave.plan.values import Struct, Value
 
 
-@dataclass(frozen=True, slots=True)
-class ExecRecipe:
+class ExecRecipe(msgspec.Struct, frozen=True):
     """A command to run inside a service; each item is one argument, no shell in between."""
 
     command: tuple[str, ...]
@@ -21,8 +21,7 @@ class ExecRecipe:
         return " ".join(self.command)
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRecipe:
+class HttpRecipe(msgspec.Struct, frozen=True):
     """A request to a service's port. `endpoint` is path and query as written; `body` is None for GET."""
 
     method: str
@@ -53,8 +52,7 @@ def recipe_of(struct: Struct) -> Recipe:
     return HttpRecipe(method, struct.fields["port_id"], struct.fields["endpoint"], body, headers, extract)
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(msgspec.Struct, frozen=True):
     """Something to wait for: a recipe, the field of its result to look at, and what that must be. Seconds."""
 
     recipe: Recipe
@@ -65,10 +63,8 @@ class Condition:
     timeout: float
 
 
-class ReadyCondition(Condition):
+class ReadyCondition(Condition, frozen=True):
     """A condition that a service must meet before it counts as started."""
-
-    __slots__ = ()
 
     @classmethod
     def of(cls, struct: Struct) -> ReadyCondition:

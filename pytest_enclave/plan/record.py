@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
+
+import msgspec
 
 from pytest_enclave.plan.footprint import Footprint
 from pytest_enclave.plan.instruction import Instruction
@@ -12,8 +13,7 @@ from pytest_enclave.plan.values import Struct, Value
 from pytest_enclave.source import Location
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One instruction that succeeded in this enclave.
 
     `key` is the canonical text with the digests of everything that text only names (files, images): equal keys, equal
@@ -30,17 +30,16 @@ class Record:
     producer: str
     location: Location
     footprint: Footprint
-    values: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
-    contents: Mapping[str, str] = field(default_factory=dict)
-    services: Mapping[str, Struct] = field(default_factory=dict)
-    images: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, Value]] = msgspec.field(default_factory=dict)
+    contents: Mapping[str, str] = msgspec.field(default_factory=dict)
+    services: Mapping[str, Struct] = msgspec.field(default_factory=dict)
+    images: Mapping[str, str] = msgspec.field(default_factory=dict)
     message: str = ""
     stale: str = ""
     stale_by: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
+class Before(msgspec.Struct, frozen=True):
     """What was recorded in the place of an instruction that ran again: its position, and the record.
 
     `key` is the instruction's own key, to be compared with the recorded one; `by` the record of what made this one
@@ -53,8 +52,7 @@ class Before:
     by: Record | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Parting:
+class Parting(msgspec.Struct, frozen=True):
     """Where a plan parts from the enclave plan: its instruction there, and what is recorded instead.
 
     None for the instruction: all of them are recorded, but what is recorded later has changed what they stand for.
@@ -83,8 +81,7 @@ class Outcome(Enum):
         return self.value
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """An instruction as a run met it: outcome, duration in seconds, result in words, and why it ran or did not.
 
     Of one that ran, `resolved` is its canonical text with future references replaced, empty where that failed, and
@@ -113,8 +110,7 @@ class Step:
         return f"{self.outcome} {self.instruction.name} at {self.location}"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Where a future reference's value came from: the field, its value, and the step that produced it."""
 
     field: str

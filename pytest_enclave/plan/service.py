@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_enclave.golang.duration import parse
 from pytest_enclave.plan.config_types import CONFIG_TYPES
@@ -44,8 +45,7 @@ def name_of_merged(artifacts: Sequence[str]) -> str:
     return "/".join(artifacts)
 
 
-@dataclass(frozen=True, slots=True)
-class PortSpec:
+class PortSpec(msgspec.Struct, frozen=True):
     """A port a service listens on. `wait` is how long to wait for it to open, in seconds; None: not at all."""
 
     number: int
@@ -76,8 +76,7 @@ def _user(user: Struct | None) -> str:
     return "" if user is None else ":".join(str(user.fields[name]) for name in ("uid", "gid") if name in user.fields)
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
+class Gpu(msgspec.Struct, frozen=True):
     """The graphics processors that a service is given: so many (-1: all), or those with these ids.
 
     Shared memory in megabytes, None for the engine's own; `limits` as `ulimit` has them; the driver's name, or nothing.
@@ -102,8 +101,7 @@ class Gpu:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceConfig:
+class ServiceConfig(msgspec.Struct, frozen=True):
     """What a service is made of. CPU in millicores, memory in megabytes; None: unlimited, or the image's own.
 
     `image` is what engines call it, `image_source` what else is needed to have it, None where the name is enough.

@@ -7,7 +7,9 @@ or else the default connection.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.plan.connections import ALLOWED, Connection, ConnectionMatrix
 from pytest_enclave.plan.footprint import Footprint, Wiring
@@ -21,18 +23,17 @@ class TopologyError(ValueError):
     """What was asked for makes no sense in this topology; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Topology:
+class Topology(msgspec.Struct, frozen=True):
     """Services by the subnetwork they are in, the subnetworks that are known, and the connections.
 
     An override is for an unordered pair. Every operation gives a new topology; those that name what is not known, or
     make what is, raise TopologyError.
     """
 
-    services: Mapping[str, str] = field(default_factory=dict)
+    services: Mapping[str, str] = msgspec.field(default_factory=dict)
     subnetworks: frozenset[str] = frozenset({DEFAULT})
     default: Connection = ALLOWED
-    overrides: Mapping[frozenset[str], Connection] = field(default_factory=dict)
+    overrides: Mapping[frozenset[str], Connection] = msgspec.field(default_factory=dict)
 
     def with_subnetwork(self, name: str) -> Topology:
         """With one more subnetwork, which is empty."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from json.encoder import encode_basestring
 from typing import Any, TypeAlias
+
+import msgspec
 
 from pytest_enclave.golang.floats import format_float
 
@@ -18,8 +19,7 @@ Value: TypeAlias = Any
 """One of the values this module's docstring lists. Python cannot say it shorter without costing every reader."""
 
 
-@dataclass(frozen=True, slots=True)
-class Struct:
+class Struct(msgspec.Struct, frozen=True, gc=False):
     """A Starlark struct, or a value of a named type: `kind` is `struct`, `ServiceConfig`, `PortSpec` …"""
 
     kind: str
@@ -30,8 +30,7 @@ class Struct:
         return self.fields.get(name, default)
 
 
-@dataclass(frozen=True, slots=True)
-class Opaque:
+class Opaque(msgspec.Struct, frozen=True, gc=False):
     """What exists in Starlark only: a function, a range, `plan`. It can be shown, and is no value for anything else."""
 
     kind: str

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.plan.facts import Capacity
 from pytest_enclave.plan.service import ServiceConfig
 from pytest_enclave.source import Location
 
 
-@dataclass(frozen=True, slots=True)
-class KnownService:
+class KnownService(msgspec.Struct, frozen=True):
     """A service of the simulated enclave; `added_at` is where this plan adds it, None where it was there before."""
 
     ports: Mapping[str, int]
@@ -20,16 +21,15 @@ class KnownService:
     memory: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(msgspec.Struct, frozen=True):
     """Names that exist at one point of the plan. Every change gives a new world.
 
     `removed` remembers where a service went, `capacity` is what is left of CPU and memory (None: unknown).
     """
 
-    services: Mapping[str, KnownService] = field(default_factory=dict)
-    removed: Mapping[str, Location] = field(default_factory=dict)
-    artifacts: Mapping[str, Location | None] = field(default_factory=dict)
+    services: Mapping[str, KnownService] = msgspec.field(default_factory=dict)
+    removed: Mapping[str, Location] = msgspec.field(default_factory=dict)
+    artifacts: Mapping[str, Location | None] = msgspec.field(default_factory=dict)
     capacity: Capacity | None = None
 
     def with_service(self, name: str, config: ServiceConfig, location: Location) -> World:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
+
+import msgspec
 
 from pytest_enclave.errors import Attempt
 from pytest_enclave.report.fitting import Block
@@ -18,8 +19,7 @@ STILL_CHANGING = 0.75
 FIRST_ENTRIES, LAST_ENTRIES = 3, 8
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """Attempts in a row with one outcome: when the first was made (seconds), how many, and the outcome."""
 
     at: float

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_enclave.report.look import Look
 from pytest_enclave.report.source_excerpt import longest
@@ -17,8 +18,7 @@ NARROWEST = {ENGINE: 10, PACKAGE: 10, SERVICES: 12}
 """Columns that may give way, first the first, and what is left of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """An enclave. `age` in seconds; `services` None where they are not known; `troubles` tell what is wrong.
 
     `kind` says what the enclave is to tests, `args` is text without secrets; both may be empty.

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from pytest_enclave.plan.canonical_text import ABSENT, Change, at_path, first_change, parse_canonical
 from pytest_enclave.plan.futures import Future, find, producer_of_service
 from pytest_enclave.plan.image_sources import BUILT
@@ -29,8 +31,7 @@ _LEAD = 12
 _VARIABLE = re.compile(r'\b(?:env_vars|build_args)\["([^"]*)"\]')
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(msgspec.Struct, frozen=True):
     """Why a run was not reuse alone: a headline, and paragraphs, each with its indent. Nothing secret is in it."""
 
     headline: str

@@ -14,7 +14,7 @@ Every report has this anatomy, at most 40 lines unless verbose, no secrets, and 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pytest_enclave.errors import (
     EnclaveError,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.report.text import Line, Segment, line, plural
 
@@ -14,8 +16,7 @@ LEAST = 3
 """Lines that every block keeps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """Lines that belong together. `title` always stays.
 
     `keep` says which of its lines count most: `all`, the `first`, or the `last`; `what` is what they are called.

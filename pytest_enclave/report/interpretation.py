@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from pytest_enclave.errors import ExpectationFailed, InterpretationError, PackageError
 from pytest_enclave.plan.values import Value

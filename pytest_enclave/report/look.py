@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass, field
+
+import msgspec
 
 from pytest_enclave.report.masking import Secrets
 from pytest_enclave.report.text import cut, printable
@@ -12,13 +13,12 @@ NARROWEST = 40
 WITHOUT_END = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """`gutter` is how many columns the line numbers take; a verbose report cuts nothing."""
 
     verbose: bool = False
     width: int = 100
-    secrets: Secrets = field(default_factory=Secrets)
+    secrets: Secrets = msgspec.field(default_factory=Secrets)
     gutter: int = 2
 
     @property

@@ -19,9 +19,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import cached_property
 from urllib.parse import quote as url_quote
 from urllib.parse import unquote
+
+import msgspec
 
 from pytest_enclave.plan.futures import Future, find
 from pytest_enclave.plan.instruction import Instruction, Plan
@@ -50,16 +52,15 @@ def is_secret_name(name: str) -> bool:
     return any(_TELLING.fullmatch(word) for word in _WORDS.findall(name))
 
 
-@dataclass(frozen=True, slots=True)
-class Secrets:
+class Secrets(msgspec.Struct, frozen=True, dict=True):
     """Texts not to be shown, and future references whose values are not to be shown."""
 
     texts: frozenset[str] = frozenset()
     futures: frozenset[Future] = frozenset()
-    _pattern: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_pattern", _pattern_of(self.texts))
+    @cached_property
+    def _pattern(self) -> re.Pattern[str] | None:
+        return _pattern_of(self.texts)
 
     @classmethod
     def of_plan(cls, plan: Plan) -> Secrets:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_enclave.report.look import Look
 from pytest_enclave.report.starlark_call import Call, Span, call_at, expression_at, place_of
@@ -14,16 +15,14 @@ LONGEST_CALL = 8
 """Lines of a call that are shown before its middle is left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True):
     """What to underline, and what to say beside the carets."""
 
     span: Span
     label: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Excerpt:
+class Excerpt(msgspec.Struct, frozen=True):
     """A file's text, the numbers of the lines to show (from 1, ascending), and the mark, if there is one."""
 
     text: str

@@ -7,7 +7,8 @@ followed as far as that takes. Where the text is not what it seems, the answer i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 _STRING = re.compile(
     r"""
@@ -23,24 +24,21 @@ _KEYWORD = re.compile(r"\s*([^\W\d]\w*)\s*=(?!=)")
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """A stretch of the text: offsets of its first character and of the one after its last."""
 
     start: int
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(msgspec.Struct, frozen=True):
     """One argument's expression, with its keyword, if it has one."""
 
     keyword: str
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A call: the span of `plan.verify`, the span from there to the closing parenthesis, and the arguments."""
 
     name: Span

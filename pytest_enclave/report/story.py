@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from pytest_enclave.report.fitting import Block
 from pytest_enclave.report.source_excerpt import Excerpt
 from pytest_enclave.source import Location
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
+class Story(msgspec.Struct, frozen=True):
     """The headline (its first line; more lines stand below it), the place, its excerpt, and everything after that."""
 
     headline: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from functools import cache
 from typing import TypeAlias
+
+import msgspec
 
 from pytest_enclave.plan.values import Value, to_repr
 
@@ -16,8 +17,7 @@ _ESCAPE_SEQUENCE = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@
 _UNPRINTABLE = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(msgspec.Struct, frozen=True):
     """A piece of a line. `style` is `error`, `headline`, `location`, `caret`, `dim`, `help`, or empty."""
 
     text: str
@@ -27,8 +27,7 @@ class Segment:
 Line: TypeAlias = tuple[Segment, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FailureText:
+class FailureText(msgspec.Struct, frozen=True):
     """A rendered report. `headline` is one line for pytest's short summary; `str()` gives the plain text."""
 
     headline: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pytest_enclave.errors import Problem, ValidationError
 from pytest_enclave.report.facts import note_lines, output_block

@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.errors import EnclaveError, EngineError, ExecutionError, RunTimedOut
 from pytest_enclave.plan.canonical import call_text
@@ -27,8 +30,7 @@ if TYPE_CHECKING:
     from pytest_enclave.instructions.protocol import Context, InstructionType, Result
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """How a run may go: services side by side, the `Clock.now()` at which it must be over, its timeout in seconds."""
 
     parallelism: int = 4

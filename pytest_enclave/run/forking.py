@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from random import Random
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.engine.protocol import Action, EnclaveId, Site
 from pytest_enclave.errors import EngineError, ExecutionError, ServiceExited
@@ -29,8 +31,7 @@ PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds before a service that has ended is started again, in a fork or after a freeze."""
 
 
-@dataclass(frozen=True, slots=True)
-class ForkPoint:
+class ForkPoint(msgspec.Struct, frozen=True):
     """An enclave as it was when it was frozen: its services, its enclave plan, its artifacts' digests, its last run."""
 
     origin: EnclaveState

@@ -7,11 +7,12 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
 
 from pytest_enclave.errors import PackageError
 from pytest_enclave.instructions.registry import Registry
@@ -40,8 +41,7 @@ LONGEST_SHOWN = 80
 """Characters that an error message shows of a path that cannot be one."""
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, dict=True):
     """What is to be run: a package, the arguments, and the name of the main function, which may be a unit test.
 
     Which package it is, is found out once: every further test asks for its key several times.

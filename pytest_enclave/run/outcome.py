@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.errors import EnclaveError
 from pytest_enclave.plan.facts import Facts
@@ -11,8 +12,7 @@ from pytest_enclave.plan.record import Outcome, Parting, Step
 from pytest_enclave.plan.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """A finished run: its steps in plan order, what the main function returned, and the error that ended it, if any.
 
     `output` is plain Python: structs are dicts, future references are replaced by their values. `mismatch` says why

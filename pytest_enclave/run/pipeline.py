@@ -9,8 +9,10 @@ journaled at once, so that a run which fails half-way goes on where it failed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from random import Random
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.engine.protocol import PullPolicy
 from pytest_enclave.errors import EnclaveError, ExecutionError
@@ -30,8 +32,7 @@ from pytest_enclave.run.state import EnclaveState, configs_of
 from pytest_enclave.run.validate import judge, require_images, validate, world_before
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
+class Tools(msgspec.Struct, frozen=True):
     """What runs share: the instruction types, the interpreter with its memory, and the jq evaluator."""
 
     types: Registry
@@ -39,8 +40,7 @@ class Tools:
     extract: Callable[[str, str], Value]
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """How runs go. `timeout` is for a whole run, in seconds, None for no limit; `seed` fixes the pauses of waits, and
     which packets are lost."""
 

@@ -26,8 +26,10 @@ This file is pure: it reads plain values, asks nobody, and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import Enum
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.plan.facts import Facts, ServiceFact, Status
 from pytest_enclave.plan.footprint import Footprint, Replay, disturbing
@@ -36,8 +38,7 @@ from pytest_enclave.plan.record import Parting, Record
 from pytest_enclave.plan.topology import rewires
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """A submitted instruction with all that the rules look at."""
 
     instruction: Instruction
@@ -52,8 +53,7 @@ class Fit(Enum):
     UPDATE = "updates it in place"
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True):
     """A place in the enclave plan that a candidate lies on: its position, what is recorded there, and how it fits."""
 
     position: int
@@ -61,8 +61,7 @@ class Slot:
     fit: Fit
 
 
-@dataclass(frozen=True, slots=True)
-class Alignment:
+class Alignment(msgspec.Struct, frozen=True):
     """Candidate by candidate the slot it lies on, None for one beyond the enclave plan's end.
 
     `parting` is where the plans first differ, where nothing aligned though there was something to align with.
@@ -80,8 +79,7 @@ class Action(Enum):
     UPDATE = "update"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What to do, and why."""
 
     action: Action
@@ -147,8 +145,7 @@ def _disturbed(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Trace:
+class _Trace(msgspec.Struct, frozen=True):
     """What the enclave plan did to a service: who made it last, who touched it last (positions), and what is left."""
 
     made: int

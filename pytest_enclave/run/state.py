@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+import msgspec
 
 from pytest_enclave.engine.protocol import EnclaveId, Engine, Site
 from pytest_enclave.errors import HalfStarted
@@ -20,8 +21,7 @@ from pytest_enclave.store.plans import KeptPlans
 Config = TypeVar("Config", Struct, ServiceConfig)
 
 
-@dataclass(frozen=True, slots=True)
-class EnclaveState:
+class EnclaveState(msgspec.Struct, frozen=True):
     """An open enclave. The journal is the truth; services and values are read off it.
 
     `faults` is what the running test has laid over the connections that are recorded.
@@ -33,7 +33,7 @@ class EnclaveState:
     journal: Journal
     artifacts: ArtifactStore
     plans: KeptPlans | None = None
-    faults: list[ConnectionMatrix] = field(default_factory=list)
+    faults: list[ConnectionMatrix] = msgspec.field(default_factory=list)
 
     def refresh(self) -> None:
         """Take over what other processes have done in it. Raises HalfStarted if one was killed in the middle of a run.

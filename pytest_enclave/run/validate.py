@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from pytest_enclave.engine.protocol import Address, Engine, PullPolicy
 from pytest_enclave.errors import Problem, ValidationError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from enum import Enum
 from typing import Any
 
@@ -35,7 +34,7 @@ def decode(text: str) -> Record:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return {field.name: _pack(getattr(value, field.name)) for field in fields(value)}
+    return {name: _pack(getattr(value, name)) for name in value.__struct_fields__}
 
 
 def _pack(value: Any) -> Any:

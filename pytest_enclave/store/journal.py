@@ -18,10 +18,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from zlib import crc32
+
+import msgspec
+from msgspec.structs import astuple, replace
 
 from pytest_enclave.plan.record import Record
 from pytest_enclave.store.codec import decode, encode
@@ -53,16 +55,14 @@ class JournalUnusable(ValueError):
         self.path = path
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """The error of a run that failed: in which process, and the error as bytes."""
 
     by: str
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
+class _State(msgspec.Struct, frozen=True):
     """What the one row of `state` says: writes so far, rows in the other tables, whether a run is going on."""
 
     writes: int = 0

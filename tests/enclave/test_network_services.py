@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from pytest_enclave.enclave.enclave import Enclave
 from pytest_enclave.engine.protocol import Action, EnclaveId
@@ -31,7 +32,7 @@ def lab(laboratory: Callable[..., Laboratory], tmp_path: Path) -> Laboratory:
     lab = laboratory(Script().service("db", opens_after={"sql": 2.0}))
     home = tmp_path / "home"
     home.mkdir()
-    lab = replace(lab, state=replace(lab.state, id=EnclaveId("lab", str(home))))
+    lab = replace(lab, state=structs.replace(lab.state, id=EnclaveId("lab", str(home))))
     lab.ok(PLAN)
     return lab
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
+from msgspec.structs import replace
 
 from pytest_enclave.engine.docker.engine import DockerEngine
 from pytest_enclave.engine.embedded.engine import EmbeddedEngine

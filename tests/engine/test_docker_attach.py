@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import docker
 import pytest
+from msgspec.structs import replace
 
 from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.engine import DockerEngine

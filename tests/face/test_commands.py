@@ -7,10 +7,10 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_enclave.engine.protocol import EnclaveId, Leak
 from pytest_enclave.engine.simulated.engine import SimulatedEngine

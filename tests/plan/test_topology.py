@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pytest_enclave.plan.connections import ALLOWED, BLOCKED, Connection, ConnectionMatrix, Delay
 from pytest_enclave.plan.footprint import Footprint, Replay, Wiring

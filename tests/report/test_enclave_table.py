@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pytest_enclave.report.enclave_table import Row, age_text, enclave_table
 from pytest_enclave.report.look import Look

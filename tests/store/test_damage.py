@@ -6,13 +6,13 @@ import re
 import shutil
 import sqlite3
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pytest_enclave.store.aside import set_aside
 from pytest_enclave.store.journal import SCHEMA_VERSION, Journal, JournalUnusable
@@ -194,7 +194,7 @@ def test_what_is_not_as_it_was_written_is_told(path: Path, statement: str, reaso
 
 @pytest.mark.parametrize(
     ("body", "why"),
-    [("{}", "Record.__init__() missing 7 required positional arguments"), ("[]", "'list' object has no attribute"),
+    [("{}", "Missing required argument 'name'"), ("[]", "'list' object has no attribute"),
      ("{", "Expecting property name"), ("[" * 9000 + "]" * 9000, "maximum recursion depth exceeded")],
 )  # fmt: skip
 def test_a_record_that_does_not_decode_is_told(path: Path, monkeypatch: pytest.MonkeyPatch, body: str, why: str):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pytest_enclave.instructions.registry import Registry
 from pytest_enclave.plan.connections import Connection, Delay
@@ -74,12 +75,12 @@ FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
 OTHERS: Mapping[str, st.SearchStrategy[Any]] = {"int": st.integers(0), "str": names, "bool": st.booleans()}
 
 
-def anything_in(field: Field[Any]) -> st.SearchStrategy[Any]:
-    otherwise = OTHERS.get(str(field.type), st.dictionaries(names, values, max_size=3))
-    return FIELDS.get(field.name, otherwise)
+def anything_in(name: str) -> st.SearchStrategy[Any]:
+    otherwise = OTHERS.get(Record.__annotations__[name], st.dictionaries(names, values, max_size=3))
+    return FIELDS.get(name, otherwise)
 
 
-records = st.builds(Record, **{field.name: anything_in(field) for field in fields(Record)})
+records = st.builds(Record, **{name: anything_in(name) for name in Record.__struct_fields__})
 
 
 @pytest.fixture
@@ -105,8 +106,8 @@ def other(tmp_path: Path, journal: Journal):
 def test_every_record_comes_back_whole(record: Record):
     again = decode(encode(record))
     assert again == record
-    for each in fields(Record):
-        before, after = getattr(record, each.name), getattr(again, each.name)
+    for name in Record.__struct_fields__:
+        before, after = getattr(record, name), getattr(again, name)
         assert repr(after) == repr(before) or sets_in(before), "1, 1.0 and True are equal in Python, not in Starlark"
 
 
@@ -124,16 +125,15 @@ def test_every_value_comes_back_with_its_type(value: object):
 
 def test_the_record_of_the_tests_has_something_in_every_field():
     for one in (RECORD, RECORD.footprint):
-        assert all(getattr(one, field.name) for field in fields(one))
+        assert all(getattr(one, name) for name in one.__struct_fields__)
 
 
 def test_a_field_that_a_record_gets_later_is_kept_without_a_word_here(monkeypatch: pytest.MonkeyPatch):
-    @dataclass(frozen=True)
-    class Extended(Record):
-        later: Mapping[str, Any] = field(default_factory=dict)
+    class Extended(Record, frozen=True):
+        later: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     monkeypatch.setattr(codec, "Record", Extended)
-    plain = {each.name: getattr(RECORD, each.name) for each in fields(RECORD)}
+    plain = {name: getattr(RECORD, name) for name in RECORD.__struct_fields__}
     record = Extended(**plain, later={"config": Struct("ServiceConfig", {"cmd": ["a"]})})
     assert decode(encode(record)) == record
 

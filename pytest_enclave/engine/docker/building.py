@@ -6,9 +6,10 @@ import json
 import tempfile
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.docker.images import AT_A_TIME, Images
@@ -27,8 +28,7 @@ SILENCE = 1800.0
 """Seconds that a step may write nothing: compilers can be silent for long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Builder:
+class Builder(msgspec.Struct, frozen=True):
     """Builds on the engine; `images` are those that it has, `environ` says where Docker's configuration is."""
 
     client: APIClient

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pytest_enclave.engine.docker.ping import Tls
 
@@ -22,8 +23,7 @@ class BadContext(Exception):
     """A context that is named somewhere cannot be used; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """A context: its name, what named it, and its endpoint."""
 
     name: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pytest_enclave.engine.docker.contexts import BadContext, current_context
 from pytest_enclave.engine.docker.ping import NoAnswer, Tls, ping
@@ -19,8 +20,7 @@ from pytest_enclave.errors import EngineUnavailable
 DEFAULT_SOCKET = "/var/run/docker.sock"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """An engine that answers: what to tell users of it, and what is needed to connect."""
 
     probe: Probe
@@ -28,8 +28,7 @@ class Found:
     tls: Tls | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(msgspec.Struct, frozen=True):
     endpoint: str
     why: str
     tls: Tls | None = None

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.docker.connection import connect

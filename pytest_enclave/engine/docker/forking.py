@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.docker.frozen import FrozenEnclave, FrozenService
@@ -71,8 +73,7 @@ class ForkFiles:
         return self._copies[source]
 
 
-@dataclass(frozen=True, slots=True)
-class Thaw:
+class Thaw(msgspec.Struct, frozen=True):
     """Brings the services of a frozen enclave up in a new one."""
 
     starter: Starter

@@ -8,8 +8,9 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.docker import labels
@@ -38,8 +39,7 @@ REPOSITORY = "pytest-enclave/frozen"
 LONGEST_TAG = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Freezer:
+class Freezer(msgspec.Struct, frozen=True):
     """Freezes the services of one enclave. `marks` are its labels."""
 
     client: APIClient

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pytest_enclave.engine.docker.states import ContainerState
 from pytest_enclave.engine.docker.volumes import FrozenVolume
@@ -18,8 +19,7 @@ from pytest_enclave.errors import EngineError
 from pytest_enclave.plan.facts import Status
 
 
-@dataclass(frozen=True, slots=True)
-class FrozenService:
+class FrozenService(msgspec.Struct, frozen=True):
     """A service as it was: what it was started from, and what it did just before it was stopped for the freeze.
 
     `image` holds its files, `volumes` the content of its volumes; `state` tells the image that it was made from.
@@ -37,8 +37,7 @@ class FrozenService:
         return self.state.status in (Status.RUNNING, Status.PAUSED)
 
 
-@dataclass(frozen=True, slots=True)
-class FrozenDirectory:
+class FrozenDirectory(msgspec.Struct, frozen=True):
     """A persistent directory as it was, and an image that the engine has: to make a container that mounts it."""
 
     key: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.docker.loading import Archives, Unloadable
@@ -29,8 +30,7 @@ SIMILAR = 3
 """Local images that are named when one is not found."""
 
 
-@dataclass(frozen=True, slots=True)
-class Images:
+class Images(msgspec.Struct, frozen=True):
     """The engine's images. `mirror` is a prefix that is tried in front of references that name no registry.
 
     A pull that stands still for `stall` seconds is given up. `archives` are those of packages. `questions` are a
@@ -40,7 +40,7 @@ class Images:
     client: APIClient
     mirror: str = ""
     stall: float = 60.0
-    archives: Archives = field(default_factory=Archives)
+    archives: Archives = msgspec.field(default_factory=Archives)
     questions: Questions | None = None
 
     def name_of(self, reference: str) -> str | None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.service import Service
@@ -21,12 +23,13 @@ from pytest_enclave.errors import EngineError
 from pytest_enclave.plan.facts import Status
 from pytest_enclave.plan.service import Gpu, PortSpec
 
+_UNSAID = ServiceSpec("", "", Address("", ""))
+
 _ELSEWHERE = ("env_vars", "labels")
 """What the container has anyway."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inscription:
+class Inscription(msgspec.Struct, frozen=True):
     """A service as its container tells of it: its image's digest, and what it does if it is not to be started.
 
     It was made `at` that time (seconds since the epoch).
@@ -43,9 +46,9 @@ def inscribe(
 ) -> dict[str, str]:
     """The label; `image` is the digest of the service's image."""
     said = {
-        field.name: _plain(value)
-        for field in fields(spec)
-        if field.name not in _ELSEWHERE and (value := getattr(spec, field.name)) != _default(field)
+        name: _plain(value)
+        for name in spec.__struct_fields__
+        if name not in _ELSEWHERE and (value := getattr(spec, name)) != getattr(_UNSAID, name)
     }
     told: dict[str, Any] = {
         "spec": said,
@@ -82,11 +85,6 @@ def with_environment(spec: ServiceSpec, variables: list[str]) -> ServiceSpec:
     """The service with the values that its container's environment (`NAME=VALUE`) has for it."""
     values = dict(each.partition("=")[::2] for each in variables)
     return replace(spec, env_vars={name: values.get(name, value) for name, value in spec.env_vars.items()})
-
-
-def _default(field: Field[Any]) -> Any:
-    """What a field is where nothing is said of it."""
-    return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
 def _plain(value: Any) -> Any:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.engine.docker.events import Follower
 from pytest_enclave.engine.docker.shaping import Shaping
@@ -28,8 +30,7 @@ PATIENCE = 10
 """Seconds between the two where data matters: as long as the engine itself waits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lifecycle:
+class Lifecycle(msgspec.Struct, frozen=True):
     """Acts on the containers of one enclave. What a service already is, it stays."""
 
     client: APIClient

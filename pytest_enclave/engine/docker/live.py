@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from pytest_enclave.engine.docker.events import Follower
 from pytest_enclave.engine.docker.roster import Found, Roster

@@ -9,10 +9,11 @@ import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.notes import Notes
@@ -28,8 +29,7 @@ ATTEMPTS = 8
 """How many subnets are tried when others take them first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(msgspec.Struct, frozen=True):
     """A network that exists: its name, its subnet, and how services on it are reached from here."""
 
     name: str
@@ -37,8 +37,7 @@ class Network:
     reach: Reach
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkPlan:
+class NetworkPlan(msgspec.Struct, frozen=True):
     """How networks are made: from which pools, with a way out of the enclave or none, reached how.
 
     `publish` forces published ports (True) or direct addresses (False); None finds out what works.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.protocol import EnclaveId
@@ -14,8 +15,7 @@ from pytest_enclave.engine.protocol import EnclaveId
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(msgspec.Struct, frozen=True):
     """A process: its id, in which process namespace, since which boot of its machine, and when it began.
 
     An id means nothing on another machine, in another container, or after a restart, and may be given again. What the

@@ -11,8 +11,9 @@ import json
 import struct
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.images import Images
@@ -32,8 +33,7 @@ _BASE = 0x400000
 """Where the file is put in memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Machine:
+class _Machine(msgspec.Struct, frozen=True):
     """A kind of processor: its number in ELF files, and the code of a loop around a system call that waits."""
 
     number: int

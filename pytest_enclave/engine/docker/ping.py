@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import http.client
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+import msgspec
 
 if TYPE_CHECKING:
     import ssl
@@ -29,16 +30,14 @@ class NoAnswer(Exception):
     """No engine answers there; the text says why in a few words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
+class Tls(msgspec.Struct, frozen=True):
     """Where the certificates for a `tcp://` engine are. Without `verify`, the engine may be anybody."""
 
     directory: Path
     verify: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What an engine says of itself: its version, and that of its API (`1.41`); both "" where it was not asked."""
 
     version: str

@@ -10,9 +10,10 @@ import io
 import tarfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from pytest_enclave.engine.docker.archives import read_archive
 from pytest_enclave.engine.docker.pause import REFERENCE
@@ -28,8 +29,7 @@ MODE = 0o644
 _SAMPLE = "a-sample-of-a-pod"
 
 
-@dataclass(frozen=True, slots=True)
-class PodFiles:
+class PodFiles(msgspec.Struct, frozen=True):
     """What is in the files of a container, as this engine writes them: its hostname and address, and the contents."""
 
     hostname: str

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pytest_enclave.engine.docker.pause import REFERENCE
 from pytest_enclave.engine.docker.podfiles import mounts
@@ -39,8 +40,7 @@ _RESOLVER = "0B00007F"
 PROC = Path("/proc")
 
 
-@dataclass(frozen=True, slots=True)
-class Pod:
+class Pod(msgspec.Struct, frozen=True):
     """A pod that runs: its container, its address, its process as this machine knows it, and its files."""
 
     container: str
@@ -49,8 +49,7 @@ class Pod:
     files: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where a pod is to be: the network, the service that it is for and that service's address, its files."""
 
     network: str

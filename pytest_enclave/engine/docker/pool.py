@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from pytest_enclave.engine.docker.gate import Gate
 from pytest_enclave.engine.docker.plots import Plot
@@ -23,13 +24,12 @@ CLOSING = 20.0
 """Seconds that closing the pool waits for calls to the engine that are under way."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Work:
+class _Work(msgspec.Struct, frozen=True, eq=False):
     """A plot that is being got ready: whoever wants it sets `enough`, and waits until it is `over`."""
 
     plot: Plot
-    enough: threading.Event = field(default_factory=threading.Event)
-    over: threading.Event = field(default_factory=threading.Event)
+    enough: threading.Event = msgspec.field(default_factory=threading.Event)
+    over: threading.Event = msgspec.field(default_factory=threading.Event)
 
 
 class Pool:

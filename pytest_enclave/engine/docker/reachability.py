@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+import msgspec
 
 from pytest_enclave.engine.docker.translation import Refused, translate
 
@@ -26,8 +27,7 @@ MOUNTS = Path("/proc/self/mountinfo")
 _OWN_CONTAINER = re.compile(r"/containers/([0-9a-f]{64})/")
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(msgspec.Struct, frozen=True):
     """How services are reached. If not `direct`, ports are published on `publish_on` and dialled at `host`."""
 
     direct: bool

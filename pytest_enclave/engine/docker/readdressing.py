@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.engine.protocol import Address, ServiceSpec
 from pytest_enclave.plan.addresses import NewAddresses
@@ -16,8 +18,7 @@ ANY_PORT = 0
 """The number of a public port that the engine chooses."""
 
 
-@dataclass(frozen=True, slots=True)
-class Readdressing:
+class Readdressing(msgspec.Struct, frozen=True):
     """Puts a fork's addresses in the place of those that its origin had."""
 
     addresses: NewAddresses

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.inscriptions import Inscription, read_inscription
@@ -23,8 +24,7 @@ Found = tuple[Service, ContainerState]
 _LIVES = {"running": Status.RUNNING, "restarting": Status.RUNNING, "paused": Status.PAUSED}
 
 
-@dataclass(frozen=True, slots=True)
-class Roster:
+class Roster(msgspec.Struct, frozen=True):
     """Looks services up. What somebody was killed in the middle of making, or is making right now, is none yet."""
 
     client: APIClient

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from pytest_enclave.engine.docker.notes import Notes
 from pytest_enclave.plan.connections import Connection, ConnectionMatrix, Delay
@@ -16,16 +17,14 @@ IMAGE = "pytest-enclave/shaper:1"
 """The image of sidecars, if no other is named."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShaperPlan:
+class ShaperPlan(msgspec.Struct, frozen=True):
     """How traffic is shaped: the `image` of sidecars, and whether there are any; None finds out what works."""
 
     image: str = IMAGE
     sidecars: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """What shaping an enclave needs to know: its name, labels and notes, the engine, for which process it is there."""
 
     client: APIClient
@@ -34,11 +33,10 @@ class Surroundings:
     marks: Mapping[str, str]
     notes: Notes
     holder: int
-    plan: ShaperPlan = field(default_factory=ShaperPlan)
+    plan: ShaperPlan = msgspec.field(default_factory=ShaperPlan)
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(msgspec.Struct, frozen=True):
     """How packets travel, and which are lost."""
 
     connections: ConnectionMatrix

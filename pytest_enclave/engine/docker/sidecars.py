@@ -13,9 +13,10 @@ import tarfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.docker import labels
@@ -56,8 +57,7 @@ AT_A_TIME = 4
 """Sidecars that are made at the same time."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Sidecar:
+class _Sidecar(msgspec.Struct, frozen=True):
     """A sidecar, and the service's container that it is beside."""
 
     service: str
@@ -65,13 +65,12 @@ class _Sidecar:
     sidecar: str
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
+class _State(msgspec.Struct, frozen=True):
     """What was said, and whom it was said to."""
 
     shape: Shape = NOTHING
-    addresses: Mapping[str, str] = field(default_factory=dict)
-    sidecars: Mapping[str, _Sidecar] = field(default_factory=dict)
+    addresses: Mapping[str, str] = msgspec.field(default_factory=dict)
+    sidecars: Mapping[str, _Sidecar] = msgspec.field(default_factory=dict)
 
 
 class Sidecars:

@@ -6,9 +6,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.engine.clock import attempted
 from pytest_enclave.engine.docker import labels
@@ -71,8 +73,7 @@ CLOSING = 30.0
 """Seconds that closing an enclave may take."""
 
 
-@dataclass(frozen=True, slots=True)
-class SitePlan:
+class SitePlan(msgspec.Struct, frozen=True):
     """How an enclave is made: its network, and whether artifacts may be bind-mounted.
 
     On a plot, if there is one; what has it back when nothing of the enclave is left on it. `archives` are those
@@ -84,8 +85,8 @@ class SitePlan:
     capacity: Capacity
     plot: Plot | None = None
     give_back: Callable[[Plot], None] = lambda _: None
-    archives: Archives = field(default_factory=Archives)
-    shaper: ShaperPlan = field(default_factory=ShaperPlan)
+    archives: Archives = msgspec.field(default_factory=Archives)
+    shaper: ShaperPlan = msgspec.field(default_factory=ShaperPlan)
     origin: FrozenEnclave | None = None
     found: Network | None = None
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.artifacts import ArtifactMounts, put_files
@@ -50,8 +52,7 @@ POD_LOST = ("cannot join network of a non running container", "No such container
 """What engines say where somebody has ended a pod."""
 
 
-@dataclass(frozen=True, slots=True)
-class Starter:
+class Starter(msgspec.Struct, frozen=True):
     """All that services of one enclave are started with; with a plot, in its pods."""
 
     client: APIClient

@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.engine.docker.notes import Notes
 from pytest_enclave.engine.protocol import Exit
@@ -23,8 +25,7 @@ KILLED = 128 + 9
 """The exit code of a process that was killed."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerState:
+class ContainerState(msgspec.Struct, frozen=True):
     """A container: its image's digest and its address; what its process does, and how it ended.
 
     `starts` counts its starts, so that one can wait for the next; `memory_ran_out` is since the last of them.

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.owners import Owner
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """An engine: its client and its endpoint; `called` is what users may have called that."""
 
     client: APIClient

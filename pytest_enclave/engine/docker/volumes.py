@@ -11,8 +11,9 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
+
+import msgspec
 
 from pytest_enclave.engine.docker.archives import CHUNK, read_archive
 from pytest_enclave.engine.docker.translation import translate
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 
-@dataclass(frozen=True, slots=True)
-class FrozenVolume:
+class FrozenVolume(msgspec.Struct, frozen=True):
     """What was in a volume: where it was mounted, and a tar file with the mount point as its only entry at the top."""
 
     path: str

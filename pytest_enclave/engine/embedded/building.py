@@ -5,9 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from threading import Event
 from typing import Any
+
+import msgspec
 
 from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.embedded.dockerfile import SILENCE, DockerfileBuild
@@ -23,8 +24,7 @@ from pytest_enclave.plan.events import Emit
 from pytest_enclave.plan.image_sources import Build
 
 
-@dataclass(frozen=True, slots=True)
-class Builder:
+class Builder(msgspec.Struct, frozen=True):
     """Builds images into the store of `sources`; `open_site` makes an enclave for what a Dockerfile runs."""
 
     sources: ImageSources

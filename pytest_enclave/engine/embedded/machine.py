@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 UNPRIVILEGED = "kernel.unprivileged_userns_clone"
 MOST_NAMESPACES = "user.max_user_namespaces"
@@ -14,8 +15,7 @@ APPARMOR = "kernel.apparmor_restrict_unprivileged_userns"
 SYSTEMS = {"darwin": "macOS", "win32": "Windows"}
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(msgspec.Struct, frozen=True):
     """`system` is a name for people, `kernel` its two first numbers, `settings` are sysctls as text.
 
     `container` is the kind of container that we seem to be in ("" for none): `docker`, `podman`, `kubernetes`, or what
@@ -26,7 +26,7 @@ class Machine:
     system: str = "Linux"
     kernel: tuple[int, int] = (6, 1)
     root: bool = False
-    settings: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, int] = msgspec.field(default_factory=dict)
     container: str = ""
     filtered: bool = False
     profile: str = ""

@@ -14,10 +14,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from pytest_enclave.engine.embedded.machine import look
 from pytest_enclave.engine.embedded.remembered import forget, recall, remember
@@ -49,8 +50,7 @@ NO_CGROUPS = "limits of services on memory and CPU do not hold: no control group
 ON_DISK = "files that services write are kept on disk: this kernel has no user attributes on tmpfs, as 6.6 has"
 
 
-@dataclass(frozen=True, slots=True)
-class Examination:
+class Examination(msgspec.Struct, frozen=True):
     """What came of it: why the engine cannot run here, or as whom it does.
 
     `endpoint` completes the words "embedded on …"; `notes` are sentences about what works in part only.
@@ -61,14 +61,13 @@ class Examination:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(msgspec.Struct, frozen=True):
     """How a trial went: the failure that ended it, if one did, and what was learnt on the way."""
 
     failure: Failure | None = None
     kind: str = ""
     uids: Sequence[Sequence[int]] = ()
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 @cache

@@ -10,8 +10,9 @@ import errno
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+import msgspec
 
 from pytest_enclave.engine.embedded.machine import APPARMOR, MOST_NAMESPACES, UNPRIVILEGED, Machine
 
@@ -47,8 +48,7 @@ KUBERNETES = "in the pod's securityContext: `seccompProfile: {type: Unconfined}`
 NO_APPARMOR = " with `--security-opt apparmor=unconfined`"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """The step of the trial that failed: its name, the error number where there was one, what was said of it."""
 
     step: str
@@ -56,8 +56,7 @@ class Failure:
     said: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """What is missing, why, and what can be done about it ("" where nothing can)."""
 
     missing: str

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from pytest_enclave.engine.protocol import Exit
 from pytest_enclave.errors import Problem
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(msgspec.Struct, frozen=True):
     """How long things take where a script says nothing of them in particular."""
 
     start: float = 0.3
@@ -21,8 +21,7 @@ class Timing:
     build: float = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Behaviour:
+class Behaviour(msgspec.Struct, frozen=True):
     """What a service does by itself. Times count from the moment its process runs; a pause stops them.
 
     `opens_after` has a time by port ID, None for a port that never opens; ports that it does not name are
@@ -31,18 +30,17 @@ class Behaviour:
     `problems` is what the engine's `check` finds in it.
     """
 
-    opens_after: Mapping[str, float | None] = field(default_factory=dict)
+    opens_after: Mapping[str, float | None] = msgspec.field(default_factory=dict)
     exits_after: float | None = None
-    exits_with: Exit = field(default_factory=lambda: Exit(0))
+    exits_with: Exit = msgspec.field(default_factory=lambda: Exit(0))
     logs: tuple[tuple[float, str], ...] = ()
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes] = msgspec.field(default_factory=dict)
     start_takes: float | None = None
     start_fails: str | None = None
     problems: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptedImage:
+class ScriptedImage(msgspec.Struct, frozen=True):
     """An image: its digest, whether the engine has it before any pull, and why it cannot be had.
 
     `missing` None: it can. `pull_takes` None: as the script's timing has it.
@@ -54,8 +52,7 @@ class ScriptedImage:
     pull_takes: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptedBuild:
+class ScriptedBuild(msgspec.Struct, frozen=True):
     """The build of an image: why it fails (None: it does not), and what it takes (None: as the timing has it)."""
 
     fails: str | None = None

@@ -6,8 +6,10 @@ worked out from its script whenever someone asks. Only actions (stop, kill, paus
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.engine.protocol import Exit, ServiceSpec
 from pytest_enclave.engine.simulated.behaviour import Behaviour
@@ -22,8 +24,7 @@ class Ending(NamedTuple):
     exit: Exit
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(msgspec.Struct, frozen=True):
     """A service's process. All times are `Clock.now()`; those of its script count from `began`.
 
     A pause moves `began` by its length when it is over, so that the process' own time stood still meanwhile.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import EllipsisType
 from typing import Generic, NoReturn, TypeAlias, TypeVar
+
+import msgspec
 
 from pytest_enclave.engine.protocol import (
     DeadlineExceeded,
@@ -42,8 +43,7 @@ EndpointPattern: TypeAlias = "str | Callable[[HttpRequest], bool] | None"
 """Requests: a path, whatever the query; a path with a query; a predicate; or None for every one."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Rule(Generic[Asked, Given]):
+class Rule(msgspec.Struct, Generic[Asked, Given], frozen=True, eq=False):
     """Answers of the services whose name fits the glob `service`, to what `fits`.
 
     `takes` is in virtual seconds, None: as the script's timing has it. Rules are equal only to themselves:

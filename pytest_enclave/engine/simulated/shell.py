@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pytest_enclave.engine.protocol import ExecResult, NotReached
 
@@ -17,8 +18,7 @@ BEYOND = frozenset("$`;&|<>()\n")
 """What makes a shell's text more than one plain command; such texts are not understood."""
 
 
-@dataclass(frozen=True, slots=True)
-class Performed:
+class Performed(msgspec.Struct, frozen=True):
     """A command's result, and how many seconds it spent beyond what any command takes."""
 
     result: ExecResult

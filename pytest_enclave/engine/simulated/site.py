@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
+
+import msgspec
+from msgspec.structs import replace
 
 from pytest_enclave.engine.protocol import (
     Action,
@@ -54,8 +56,7 @@ class Call(NamedTuple):
     details: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Frozen:
+class Frozen(msgspec.Struct, frozen=True):
     """What forks begin with: addresses, processes and files by service, who ran, persistent directories, how often
     each rule answered, and what is between services."""
 

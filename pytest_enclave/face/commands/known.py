@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
+
+import msgspec
 
 from pytest_enclave.ledger.entry import Entry
 from pytest_enclave.ledger.ledger import Ledger
@@ -22,13 +23,12 @@ class Standing(Enum):
     DAMAGED = "damaged"
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """An enclave. `services` has the config of each; where the journal cannot be read, `trouble` says why."""
 
     entry: Entry
     standing: Standing
-    services: Mapping[str, Struct] = field(default_factory=dict)
+    services: Mapping[str, Struct] = msgspec.field(default_factory=dict)
     trouble: str = ""
 
     @property

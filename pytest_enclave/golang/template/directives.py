@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 __all__ = ["Directive", "Flags", "Report", "directives"]
 
 _LARGEST = 1_000_000  # a width or precision beyond is no number to Go
@@ -35,8 +37,7 @@ class Flags:
     plus_v: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Directive:
+class Directive(msgspec.Struct, frozen=True):
     """Format argument number `argument` (from 0) with `verb`."""
 
     flags: Flags
@@ -44,8 +45,7 @@ class Directive:
     argument: int
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """Text for the output: a copy of the format's own, or what is wrong with it.
 
     `unused` is set on the last one: the number of the first argument that no directive took.

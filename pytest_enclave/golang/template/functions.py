@@ -8,8 +8,9 @@ here: they do not evaluate all of their arguments and live in `evaluation`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from pytest_enclave.golang.template.budget import Budget
 from pytest_enclave.golang.template.comparison import FunctionError, equal, less
@@ -29,8 +30,7 @@ class Parameter(Enum):
     STRING = "string"
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(msgspec.Struct, frozen=True):
     """A function: its fixed parameters, the type of any further ones (None: no more), and what it does."""
 
     fixed: tuple[Parameter, ...]

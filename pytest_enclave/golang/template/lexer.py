@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 __all__ = ["Kind", "Token", "tokens"]
 
@@ -77,8 +78,7 @@ _QUOTED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(msgspec.Struct, frozen=True):
     """One token. `text` is as written; for a fault it is the message. `offset` is in characters."""
 
     kind: Kind

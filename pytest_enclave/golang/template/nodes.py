@@ -6,7 +6,7 @@ point where Go's messages point.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from pytest_enclave.golang.template.quoting import quote
 
@@ -17,8 +17,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Dot:
+class Dot(msgspec.Struct, frozen=True):
     """`.`, the current value."""
 
     offset: int
@@ -27,8 +26,7 @@ class Dot:
         return "."
 
 
-@dataclass(frozen=True, slots=True)
-class Nil:
+class Nil(msgspec.Struct, frozen=True):
     """`nil`."""
 
     offset: int
@@ -37,8 +35,7 @@ class Nil:
         return "nil"
 
 
-@dataclass(frozen=True, slots=True)
-class Truth:
+class Truth(msgspec.Struct, frozen=True):
     """`true` or `false`."""
 
     offset: int
@@ -48,8 +45,7 @@ class Truth:
         return "true" if self.value else "false"
 
 
-@dataclass(frozen=True, slots=True)
-class NumberLiteral:
+class NumberLiteral(msgspec.Struct, frozen=True):
     """A number or character literal; `value` is int, float or complex, or None when it overflows Go's int."""
 
     offset: int
@@ -60,8 +56,7 @@ class NumberLiteral:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
-class StringLiteral:
+class StringLiteral(msgspec.Struct, frozen=True):
     """A string: as written, and what it stands for."""
 
     offset: int
@@ -72,8 +67,7 @@ class StringLiteral:
         return self.quoted
 
 
-@dataclass(frozen=True, slots=True)
-class Identifier:
+class Identifier(msgspec.Struct, frozen=True):
     """The name of a function."""
 
     offset: int
@@ -83,8 +77,7 @@ class Identifier:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """`.a.b`: a path from the current value."""
 
     offset: int
@@ -94,8 +87,7 @@ class Field:
         return "".join(f".{name}" for name in self.names)
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(msgspec.Struct, frozen=True):
     """`$x` or `$x.a.b`; `name` includes the dollar sign."""
 
     offset: int
@@ -106,8 +98,7 @@ class Variable:
         return self.name + "".join(f".{name}" for name in self.names)
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(msgspec.Struct, frozen=True):
     """`(pipeline).a.b`: a path from anything else."""
 
     offset: int
@@ -119,8 +110,7 @@ class Chain:
         return start + "".join(f".{name}" for name in self.names)
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """One stage of a pipeline: an operand, or a function (or method) and its arguments."""
 
     offset: int
@@ -130,8 +120,7 @@ class Command:
         return " ".join(f"({part})" if isinstance(part, Pipeline) else str(part) for part in self.operands)
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
+class Pipeline(msgspec.Struct, frozen=True):
     """`$x, $y := command | command`. `assigns` tells `=` from `:=`."""
 
     offset: int
@@ -149,24 +138,21 @@ Operand = Dot | Nil | Truth | NumberLiteral | StringLiteral | Identifier | Field
 Expression = Operand | Command
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True):
     """Text to be copied."""
 
     offset: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(msgspec.Struct, frozen=True):
     """`{{pipeline}}`: prints its value, unless it sets a variable."""
 
     offset: int
     pipeline: Pipeline
 
 
-@dataclass(frozen=True, slots=True)
-class If:
+class If(msgspec.Struct, frozen=True):
     """`{{if}}…{{else}}…{{end}}`; an `else if` is an `If` inside `otherwise`."""
 
     offset: int
@@ -175,8 +161,7 @@ class If:
     otherwise: tuple[Statement, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class With:
+class With(msgspec.Struct, frozen=True):
     """Like `If`, with the value as the current one inside the body."""
 
     offset: int
@@ -185,8 +170,7 @@ class With:
     otherwise: tuple[Statement, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(msgspec.Struct, frozen=True):
     """`{{range}}…{{else}}…{{end}}`; `otherwise` is for nothing to go through."""
 
     offset: int
@@ -195,8 +179,7 @@ class Range:
     otherwise: tuple[Statement, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateCall:
+class TemplateCall(msgspec.Struct, frozen=True):
     """`{{template "name" pipeline}}`, and what `{{block}}` leaves at its place."""
 
     offset: int
@@ -208,15 +191,13 @@ class TemplateCall:
         return f"{{{{template {quote(self.name)}{argument}}}}}"
 
 
-@dataclass(frozen=True, slots=True)
-class Break:
+class Break(msgspec.Struct, frozen=True):
     """`{{break}}`."""
 
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Continue:
+class Continue(msgspec.Struct, frozen=True):
     """`{{continue}}`."""
 
     offset: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from pytest_enclave.golang import json_text
 from pytest_enclave.golang.template.budget import Budget, BudgetError
@@ -16,8 +16,7 @@ from pytest_enclave.golang.template.values import Number, boxed, encode_bytes, u
 __all__ = ["Template"]
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(msgspec.Struct, frozen=True):
     """A parsed template. Immutable; may be rendered by several threads at once."""
 
     name: str

@@ -17,7 +17,8 @@ Go's strings are bytes. They are held as Python strings in which a byte that is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 __all__ = [
     "NOTHING", "Boxed", "Byte", "Int64", "Nothing", "Number", "Slice",
@@ -43,8 +44,7 @@ class Byte(int):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Nothing:
+class Nothing(msgspec.Struct, frozen=True):
     """The type of `NOTHING`."""
 
 
@@ -52,15 +52,13 @@ NOTHING = Nothing()
 """Go's zero reflect.Value: not even a nil."""
 
 
-@dataclass(frozen=True, slots=True)
-class Boxed:
+class Boxed(msgspec.Struct, frozen=True):
     """A value whose static type is interface{}; `content` None is a nil interface."""
 
     content: object
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(msgspec.Struct, frozen=True):
     """A window on a JSON array. `capacity` counts from `start`: Go lets a slice grow back into it."""
 
     array: Sequence[object]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from pytest_enclave.images.dockerfile.syntax import Dockerfile, Instruction
 from pytest_enclave.images.dockerfile.words import listed
@@ -41,14 +42,13 @@ class DockerfileFault(Exception):
         self.fault = fault
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """An instruction with its flags apart. `argv` are the strings of its JSON list, None where it has none."""
 
     line: int
     keyword: str
     text: str
-    flags: Mapping[str, str] = field(default_factory=dict)
+    flags: Mapping[str, str] = msgspec.field(default_factory=dict)
     argv: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
@@ -56,8 +56,7 @@ class Step:
         return f"{self.keyword} {flags}{self.text}".rstrip()
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(msgspec.Struct, frozen=True):
     """A `FROM` and what follows it. `base` and `platform` may have variables in them, `name` is in lower case."""
 
     origin: Step
@@ -67,8 +66,7 @@ class Stage:
     steps: tuple[Step, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Stages:
+class Stages(msgspec.Struct, frozen=True):
     """All stages in their order, and the `ARG`s that stand before them."""
 
     stages: tuple[Stage, ...]

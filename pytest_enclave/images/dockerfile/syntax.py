@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 _DIRECTIVE = re.compile(r"#\s*(\w+)\s*=\s*(.+?)\s*", re.ASCII)
 _WORDS = re.compile(r"\s*(\S+)\s*(.*)", re.DOTALL)
@@ -11,8 +12,7 @@ _HEREDOC = re.compile(r"""(?<!\S)\d*<<(-?)(["']?)([A-Za-z_]\w*)\2(?!\S)""", re.A
 _WITH_HEREDOCS = ("RUN", "COPY", "ADD")
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction:
+class Instruction(msgspec.Struct, frozen=True):
     """One instruction: the line that it begins on (from 1), its keyword in capitals, and what follows that.
 
     `has_heredoc` says that text for it stands on the lines below, which is left out here.
@@ -27,8 +27,7 @@ class Instruction:
         return f"{self.keyword} {self.text}".rstrip()
 
 
-@dataclass(frozen=True, slots=True)
-class Dockerfile:
+class Dockerfile(msgspec.Struct, frozen=True):
     """All instructions in their order, and the character that escapes others and continues lines."""
 
     instructions: tuple[Instruction, ...]

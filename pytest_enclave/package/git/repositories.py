@@ -14,9 +14,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from pytest_enclave import cache
 from pytest_enclave.errors import PackageError
@@ -31,8 +32,7 @@ FILES_LIMIT = 100_000
 """Files that a commit may have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checkout:
+class Checkout(msgspec.Struct, frozen=True):
     """The files of one commit, and what was asked for. `warning` tells that the version may have moved since."""
 
     tree: Tree

@@ -9,8 +9,9 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pytest_enclave.errors import PackageError
 from pytest_enclave.package.git.failures import GitFailure
@@ -26,8 +27,7 @@ ListRemote = Callable[[bool], str]
 """What `git ls-remote` prints of the default branch, or else of all tags and branches. Raises GitFailure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a repository says of itself: commits by full name of tag or branch.
 
     `failure` tells why it is an old answer; `age` is then how old, in seconds.
