@@ -93,18 +93,21 @@ class Faults:
         """Have a fault in effect when this returns. Raises UnknownService, ServiceError and EngineError."""
         __tracebackhide__ = True
         self._check_known(fault)
+        live = LiveFault(fault, self)
         with self._lock:
             try:
                 if not self._live:
                     self._turns.hold()
+                    # Others may have run something in it since this test was given it.
+                    self._state.refresh()
+                    self._check_known(fault)
                 self._check_running(fault)
+                # An interrupt may come at any moment: what is listed is ended in any case.
+                self._live.append(live)
             except BaseException:
                 if not self._live:
                     self._turns.let_go()
                 raise
-            live = LiveFault(fault, self)
-            # An interrupt may come at any moment: what is listed is ended in any case.
-            self._live.append(live)
             try:
                 self._mark(self._live)
                 self._establish(self._live, fault.services if fault.is_of_services else ())
@@ -151,7 +154,7 @@ class Faults:
                 return
             self._state.site.refresh()
             # What does not start is left to the next run, which replaces it.
-            with suppress(ExecutionError, ValueError):
+            with suppress(ExecutionError):
                 self._establish((), json.loads(path.read_text("utf-8")))
             self._mark(())
 
@@ -192,8 +195,10 @@ class Faults:
             self._state.site.shape(wanted, self._seed)
 
     def _bring(self, name: str, kinds: Sequence[Kind]) -> None:
-        """Have a service as these faults want it, or running; one that is gone stays so."""
+        """Have a service as these faults want it, or running; one that is gone, or stopped by the plan, stays so."""
         site = self._state.site
+        if self._is_stopped_by_plan(name):
+            return
         down = next((kind for kind in kinds if kind in _DOWN), None)
         fact = site.observe().get(name)
         if fact is None:
@@ -209,6 +214,10 @@ class Faults:
             site.act(name, Action.PAUSE)
         elif "pause" not in kinds and is_paused:
             site.act(name, Action.RESUME)
+
+    def _is_stopped_by_plan(self, name: str) -> bool:
+        acted = [record.name for record in self._state.journal.snapshot() if name in record.footprint.makes]
+        return acted[-1:] == ["stop_service"]
 
     def _check_known(self, fault: Fault) -> None:
         __tracebackhide__ = True
@@ -247,6 +256,9 @@ class Faults:
         if path is None:
             return
         if live:
-            path.write_text(json.dumps(self._broken(live)), "utf-8")
+            # Whole at any moment: a process may be killed while it adds a fault to others.
+            scratch = path.with_name(f"{MARK}.new")
+            scratch.write_text(json.dumps(self._broken(live)), "utf-8")
+            scratch.replace(path)
         else:
             path.unlink(missing_ok=True)

@@ -29,8 +29,15 @@ class Watch:
         """The worker has nothing left to remove."""
         self._over.set()
 
+    def _seems_alive(self) -> bool:
+        try:
+            return self._lives()
+        except OSError:
+            # Too many open files, for example: it can be seen the next time.
+            return True
+
     def _run(self) -> None:
-        while self._lives():
+        while self._seems_alive():
             if self._over.wait(LOOK):
                 return
         # The session ends in order, as if it were told to.

@@ -223,6 +223,71 @@ def test_what_does_not_start_again_is_made_again_by_the_next_run(
     assert {name: fact.status for name, fact in site.observe().items()} == dict.fromkeys(["db", "api"], Status.RUNNING)
 
 
+def test_a_process_that_is_killed_while_it_adds_a_fault_has_told_of_the_others(
+    enclave: Enclave, mark: Path, monkeypatch: pytest.MonkeyPatch
+):
+    enclave.services["db"].stopped()
+    told = mark.read_text()
+
+    def killed(self: Path, text: str, encoding: str) -> int:
+        self.touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            enclave.services["api"].paused()
+    assert mark.read_text() == told
+
+
+@pytest.mark.parametrize("fault", ["paused", "killed", "stopped"])
+def test_what_a_plan_stops_during_a_fault_stays_stopped(enclave: Enclave, site: SimulatedSite, fault: str):
+    if fault == "paused":
+        with enclave.services["db"].paused():
+            enclave.run(Source(as_script('plan.stop_service("db")')))
+    else:
+        enclave.run(Source(as_script('plan.stop_service("db")')))
+        with enclave.services["api"].paused():
+            pass
+    assert status(site) is Status.STOPPED
+
+
+def test_an_interrupt_before_a_fault_begins_leaves_the_enclave_to_others(
+    enclave: Enclave, mark: Path, monkeypatch: pytest.MonkeyPatch
+):
+    faults, let_go = enclave._all_faults(), []
+    monkeypatch.setattr(faults._turns, "let_go", lambda: let_go.append(True))
+    monkeypatch.setattr(faults, "_check_running", lambda fault: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        enclave.services["db"].stopped()
+    assert let_go == [True]
+    assert not enclave.is_broken
+    assert not mark.exists()
+
+
+def test_a_fault_is_laid_over_what_another_process_has_set_meanwhile(
+    lab: Laboratory, enclave: Enclave, site: SimulatedSite
+):
+    other = lab.elsewhere()
+    other.ok(
+        PLAN
+        + """
+plan.add_service("far", ServiceConfig(image = "i", subnetwork = "far"))
+plan.set_connection(("default", "far"), kurtosis.connection.BLOCKED)
+"""
+    )
+    other.state.journal.close()
+    set_by_plan = {
+        (a, b): BLOCKED for a in ("db", "api", "far") for b in ("db", "api", "far") if (a == "far") != (b == "far")
+    }
+    assert site.shaped() == set_by_plan
+    with enclave.network.block("db", "api"):
+        assert site.shaped() == {**set_by_plan, ("db", "api"): BLOCKED, ("api", "db"): BLOCKED}
+        with enclave.network.block("far", "api"):
+            pass
+    assert site.shaped() == set_by_plan
+
+
 def test_who_has_faults_does_not_take_them_for_left_ones(enclave: Enclave, site: SimulatedSite):
     with enclave.network.block("db", "api"):
         enclave.use()

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import docker
 import pytest
+from msgspec import structs
 
 from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.engine import DockerEngine
-from pytest_enclave.engine.docker.local_shaper import NEEDS
-from pytest_enclave.engine.docker.shape import ShaperPlan
+from pytest_enclave.engine.docker.local_shaper import NEEDS, LocalShaper
+from pytest_enclave.engine.docker.notes import Notes
+from pytest_enclave.engine.docker.shape import ShaperPlan, Surroundings
 from pytest_enclave.engine.docker.shaper.attachment import Attachment, _network_of
 from pytest_enclave.engine.protocol import Action, EnclaveId
 from pytest_enclave.errors import EngineError
@@ -275,6 +277,20 @@ def test_an_engine_whose_processes_are_not_seen_gets_sidecars(client, docker_hos
     assert talk.came_back("a", "b") == 0
     assert talk.enclave.site.close() == []
     engine.close()
+
+
+def test_an_engine_that_is_no_process_of_here_gets_sidecars_before_anything_runs(docker_host, tmp_path, monkeypatch):
+    def seen(number: int) -> bool:
+        with monkeypatch.context() as patched:
+            patched.setattr("struct.unpack", lambda form, data: (number, 0, 0))
+            return LocalShaper(around).is_possible({"a": "192.0.2.1"}, dict)
+
+    around = Surroundings(None, docker_host, "e", {}, Notes(str(tmp_path)), os.getpid())  # type: ignore[arg-type]
+    assert LocalShaper(around).is_possible({"a": "192.0.2.1"}, dict)
+    assert seen(17)
+    assert not seen(0)
+    absent = structs.replace(around, endpoint=f"unix://{tmp_path}/nobody")
+    assert not LocalShaper(absent).is_possible({"a": "192.0.2.1"}, dict)
 
 
 def test_who_is_not_root_gets_sidecars(client, docker_host, open_enclave, monkeypatch):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -186,10 +186,11 @@ def _images(run: Run) -> list[str]:
     return [image_name(call.get("config").get("image")).rpartition(":")[2] for call in run.plan.instructions]
 
 
-class Registry(Script, frozen=True):
+@dataclass(frozen=True)
+class Registry(Script):
     """A script whose tags can be moved to other images while an enclave lives."""
 
-    tags: dict[str, ScriptedImage] = msgspec.field(default_factory=dict)
+    tags: dict[str, ScriptedImage] = field(default_factory=dict)
 
     def image_of(self, reference: str) -> ScriptedImage:
         """The image that the tag is at now."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from pytest_enclave.engine.protocol import Action, Exit
@@ -21,10 +21,11 @@ EXEC = 'plan.exec("b", ExecRecipe(command = ["true"]))\n'
 STOP, START = 'plan.stop_service("a")\n', 'plan.start_service("a")\n'
 
 
-class Registry(Script, frozen=True):
+@dataclass(frozen=True)
+class Registry(Script):
     """A script whose tags can be moved to other images while an enclave lives."""
 
-    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
 
     def image_of(self, reference: str) -> ScriptedImage:
         """The image that the tag is at now."""

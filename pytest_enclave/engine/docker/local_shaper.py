@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -51,7 +52,8 @@ class LocalShaper:
 
     def is_possible(self, addresses: Mapping[str, str], running: Running) -> bool:
         """Whether this is root, where the engine's containers are."""
-        if os.geteuid() != 0 or not self._around.endpoint.startswith("unix://"):
+        scheme, _, path = self._around.endpoint.partition("://")
+        if os.geteuid() != 0 or scheme != "unix" or not _is_seen(path):
             return False
         services = [(name, container) for name, container in running().items() if name in addresses]
         try:
@@ -178,6 +180,19 @@ class LocalShaper:
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
         """The answer, None where there is nobody to ask. Raises EngineError."""
         return _ask(self._directory or self._abstract, request) if self.is_on else None
+
+
+def _is_seen(path: str) -> bool:
+    """Whether who listens at a socket is among the processes that are seen here: one of elsewhere has no number."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(path)
+        except OSError:
+            return False
+        # Three integers: process, user, group.
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    process, _, _ = struct.unpack("3i", credentials)
+    return bool(process)
 
 
 def end_shaper(home: str) -> None:

@@ -234,9 +234,14 @@ class Sidecars:
             result = run_command(self._around.client, sidecar.sidecar, command, deadline, where)
         except (NotReached, DeadlineExceeded) as error:
             raise EngineError(f"{where} does not answer: {error}") from None
-        if result.code:
-            raise EngineError(f"{where} does not answer: {result.output.strip().splitlines()[-1:]}")
-        checked(json.loads(result.output.splitlines()[-1]))
+        said = "".join(result.output.strip().splitlines()[-1:])
+        try:
+            answer = json.loads(said) if result.code == 0 else None
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise EngineError(f"{where} does not answer: {said or 'it says nothing'}")
+        checked(answer)
 
     def _there(self) -> dict[str, Mapping[str, str]]:
         """The enclave's containers that run, with their labels. Raises EngineError."""

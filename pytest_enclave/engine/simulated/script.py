@@ -14,11 +14,9 @@ by whoever gets it. All times are virtual seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
-
-import msgspec
-from msgspec.structs import replace
 
 from pytest_enclave.engine.protocol import Exit, HttpRequest, Leak
 from pytest_enclave.engine.simulated.behaviour import Behaviour, ScriptedBuild, ScriptedImage, Timing, digest_of
@@ -39,16 +37,20 @@ from pytest_enclave.errors import Problem
 from pytest_enclave.plan.facts import Capacity
 
 
-class Script(msgspec.Struct, frozen=True):
-    """All that was told of a simulated engine. Read it with the methods ending in `_of` and `_for`."""
+@dataclass(frozen=True, slots=True)
+class Script:
+    """All that was told of a simulated engine. Read it with the methods ending in `_of` and `_for`.
+
+    It is a dataclass, for users may make more of it.
+    """
 
     services: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     execs: tuple[ExecRule, ...] = ()
     requests: tuple[RequestRule, ...] = ()
-    images: Mapping[str, ScriptedImage] = msgspec.field(default_factory=dict)
-    builds: Mapping[str, ScriptedBuild] = msgspec.field(default_factory=dict)
-    times: Timing = msgspec.field(default_factory=Timing)
-    limits: Capacity | None = msgspec.field(default_factory=lambda: Capacity(cpu=8_000, memory=16_384))
+    images: Mapping[str, ScriptedImage] = field(default_factory=dict)
+    builds: Mapping[str, ScriptedBuild] = field(default_factory=dict)
+    times: Timing = field(default_factory=Timing)
+    limits: Capacity | None = field(default_factory=lambda: Capacity(cpu=8_000, memory=16_384))
     leaks: tuple[Leak, ...] = ()
     outage: str | None = None
 

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 PATIENCE = 1.0
 """Seconds that whoever asks may take to do so: packets wait meanwhile."""
 
+LONGEST = 3600.0
+"""Seconds that it waits at once: the kernel takes no more than some weeks."""
+
 URGENCY = -10
 """Packets are not to wait for what else the machine does."""
 
@@ -70,7 +73,8 @@ class Shaper:
         """Serve until the end, and leave no rule."""
         while not self._over:
             due = self._traffic.release(time.monotonic())
-            for key, _ in self._selector.select(None if due is None else max(0.0, due - time.monotonic())):
+            patience = None if due is None else min(LONGEST, max(0.0, due - time.monotonic()))
+            for key, _ in self._selector.select(patience):
                 key.data()
         self._undo()
 

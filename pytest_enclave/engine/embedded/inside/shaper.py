@@ -32,6 +32,9 @@ from pytest_enclave.linux.packets import LARGEST, open_packets
 ROUNDS = 256
 """Frames read from one bridge before what is due is sent."""
 
+LONGEST = 3600.0
+"""Seconds that it waits at once: the kernel takes no more than some weeks."""
+
 MOST_HELD = 256 << 20
 """Bytes that are held up at most; what comes then is lost."""
 
@@ -108,7 +111,7 @@ class Shaper:
 
     def turn(self) -> None:
         """Take what comes, or wait for it; let go what is due. Raises EOFError when nobody talks to it any more."""
-        patience = None if not self._held else max(0.0, self._held[0][0] - time.monotonic())
+        patience = None if not self._held else min(LONGEST, max(0.0, self._held[0][0] - time.monotonic()))
         # The time that epoll itself takes is in whole milliseconds.
         select.select([self._epoll], [], [], patience)
         for descriptor, _ in self._epoll.poll(0):
