@@ -211,7 +211,7 @@ class RecipeFailed(ExecutionError):
     """A recipe could not be carried out: connection refused, deadline, extraction without a result."""
 
 
-class UnknownService(ExecutionError, ValueError):
+class UnknownService(ExecutionError, ValueError, KeyError):
     """A test names a service that the enclave does not have; `known` are those it has."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:

@@ -46,6 +46,15 @@ class Observers(msgspec.Struct, frozen=True):
 UNDISPUTED = Undisputed()
 
 
+class _Services(dict[str, Service]):
+    """Services by name, with an error that tells which there are."""
+
+    def __missing__(self, name: str) -> Service:
+        from pytest_enclave.errors import UnknownService
+
+        raise UnknownService(name, self)
+
+
 class Enclave:
     """One isolated environment of real services. Its methods may be called from several threads."""
 
@@ -78,13 +87,13 @@ class Enclave:
 
     @property
     def services(self) -> Mapping[str, Service]:
-        """The services that have been added and not removed, by name."""
+        """The services that have been added and not removed, by name. Raises UnknownService for any other name."""
         state = self._state
         return MappingProxyType(
-            {
-                name: Service(name, config, state.site, state.engine.clock, self._all_faults)
+            _Services(
+                (name, Service(name, config, state.site, state.engine.clock, self._all_faults))
                 for name, config in state.configs().items()
-            }
+            )
         )
 
     @property
@@ -266,6 +275,16 @@ class Enclave:
     def has_connections(self) -> bool:
         """Whether its package has set what is between services."""
         return bool(self._state.topology().matrix())
+
+    def forget_losses(self) -> None:
+        """It was kept by another session: which packets its connections lose follows from this one's seed from now on.
+
+        Raises EngineError.
+        """
+        if self.has_connections:
+            self._state.site.observe()
+            # The next run says what is between services.
+            self._state.site.shape({}, 0)
 
     def heal(self) -> None:
         """End all faults that there are: the test is over. Raises what keeps them from ending."""

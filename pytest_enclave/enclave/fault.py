@@ -92,16 +92,24 @@ def group(services: Services) -> tuple[str, ...]:
     return tuple(sorted(map(str, set(names))))
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def delayed(ms: float, deviation_ms: float = 0.0) -> Connection:
-    """Packets are held up so many milliseconds. Raises ValueError where that is no time."""
+    """Packets are held up so many milliseconds. Raises TypeError and ValueError where that is no time."""
     for name, value in (("ms", ms), ("deviation_ms", deviation_ms)):
+        if not _is_number(value):
+            raise TypeError(f"{name} must be a number of milliseconds, and not {value!r}")
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a number of milliseconds, of at least 0, and not {value!r}")
     return Connection(delay=Delay(float(ms), float(deviation_ms)))
 
 
 def lossy(percent: float) -> Connection:
-    """So many of hundred packets are lost. Raises ValueError where there are not so many."""
+    """So many of hundred packets are lost. Raises TypeError and ValueError where there are not so many."""
+    if not _is_number(percent):
+        raise TypeError(f"percent must be a number, and not {percent!r}")
     if not 0 <= percent <= 100:
         raise ValueError(f"percent must be between 0 and 100, and not {percent!r}")
     return Connection(loss=float(percent))

@@ -48,6 +48,7 @@ class LiveFault:
         self.ended: float | None = None
         self.failed = False
         self._faults = faults
+        self._entered = False
 
     def __repr__(self) -> str:
         return f"<LiveFault {self.fault}{'' if self.ended is None else ', healed'}>"
@@ -58,13 +59,17 @@ class LiveFault:
         self._faults.end(self)
 
     def __enter__(self) -> LiveFault:
+        if self._entered or self.ended is not None:
+            state = "is healed" if self.ended is not None else "has its `with` already"
+            raise RuntimeError(f"the fault {self.fault} {state}: begin it anew")
+        self._entered = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         __tracebackhide__ = True
-        self.failed = error is not None
+        self.failed = error is not None and self.ended is None
         self.heal()
 
 

@@ -137,6 +137,7 @@ class Upkeep:
                 self._give_up(claimed.entry, claimed.home, error)
                 continue
             if claimed.was_kept:
+                enclave.forget_losses()
                 (claimed.home.path / FAILED).unlink(missing_ok=True)
                 self.taken_over.append(enclave.name)
             return enclave

@@ -81,7 +81,7 @@ def _met_by_hand(error: EnclaveError) -> bool:
     """Whether it is about something that a test did to a service: its own line tells more than any package's."""
     from pytest_enclave.errors import ExecutionError
 
-    return isinstance(error, ExecutionError) and error.instruction is None
+    return isinstance(error, ExecutionError) and error.instruction is None and error.location is None
 
 
 def restore(report: pytest.TestReport) -> None:
@@ -110,7 +110,8 @@ def _show(item: pytest.Item, error: EnclaveError, report: pytest.TestReport, *, 
 
 def _attach(item: pytest.Item, error: EnclaveError | None, report: pytest.TestReport, *, again: bool) -> None:
     """What the services wrote since the test began, and what other plugins add; once per test."""
-    used, item.stash[USED] = item.stash.get(USED, {}), {}
+    own = used = item.stash.get(USED, {})
+    item.stash[USED] = {}
     session = item.config.stash[SESSION]
     if used:
         session.failed(used)
@@ -120,7 +121,8 @@ def _attach(item: pytest.Item, error: EnclaveError | None, report: pytest.TestRe
         # A fixture of a wider scope made them, for an earlier test; which of them this one used is not known.
         used = {enclave: session.began(engine) for enclave, engine in session.handmade.items()} | used
     for enclave, since in used.items():
-        report.sections += _broken(enclave, item)
+        if enclave in own or enclave.faults:
+            report.sections += _broken(enclave, item)
         report.sections += _logs(enclave, since, getattr(error, "service", None), _secrets(item))
         extra = item.config.hook.pytest_enclave_failure_sections(enclave=enclave, error=error)
         report.sections += [section for sections in extra for section in sections or ()]

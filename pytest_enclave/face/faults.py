@@ -24,7 +24,7 @@ MARKER = (
 FIXTURE = "enclave_fault"
 """The fixture that is parametrized; a test may ask for it."""
 
-NO_FAULT = "no fault"
+NO_FAULT = "no-fault"
 
 
 def has_faults(node: pytest.Item) -> bool:
@@ -40,7 +40,7 @@ def generate(metafunc: pytest.Metafunc) -> None:
         return
     wrong = [line for marker in markers for line in _wrong(marker)]
     if not wrong and "enclave" not in metafunc.fixturenames:
-        if not _is_meant(definition):
+        if not _is_on_itself(definition):
             return
         wrong = ["    the test does not ask for an enclave", f"    help: write def {definition.name}(enclave)"]
     if wrong:
@@ -53,9 +53,21 @@ def generate(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(FIXTURE, ["", *texts], ids=[NO_FAULT, *texts], indirect=True)
 
 
+def _is_on_itself(item: pytest.Item) -> bool:
+    """Whether a marker is on the test, and not only on a class or module, with all kinds of tests in it."""
+    return any(isinstance(node, pytest.Function) for node, _ in item.iter_markers_with_node(NAME))
+
+
 def _is_meant(item: pytest.Item) -> bool:
-    """Whether a marker is on the test or its class, and not only on a module, with all kinds of tests in it."""
-    return any(isinstance(node, (pytest.Function, pytest.Class)) for node, _ in item.iter_markers_with_node(NAME))
+    """Whether a marker is on the test, or on the unittest.TestCase that it is a method of."""
+    import unittest
+
+    cases = [
+        node
+        for node, _ in item.iter_markers_with_node(NAME)
+        if isinstance(node, pytest.Class) and issubclass(node.obj, unittest.TestCase)
+    ]
+    return bool(cases) or _is_on_itself(item)
 
 
 def _wrong(marker: pytest.Mark) -> Iterator[str]:
@@ -108,18 +120,17 @@ def in_effect(item: pytest.Item) -> Iterator[None]:
         yield
         return
     from pytest_enclave.enclave.fault_texts import parse
-    from pytest_enclave.errors import EnclaveError, ExecutionError
+    from pytest_enclave.errors import ExecutionError
     from pytest_enclave.source import Location
 
     try:
         fault = enclave.broken(parse(text))
     except ExecutionError as error:
         path, line, _ = item.location
-        raise EnclaveError(
-            f'{NAME}("{text}"): {error.message}',
-            location=Location(path, (line or 0) + 1),
-            remedy="name services of the test's package, which run when the test begins",
-        ) from None
+        error.message = f'{NAME}("{text}"): {error.message}'
+        error.location = Location(path, (line or 0) + 1)
+        error.remedy = "name services of the test's package, which run when the test begins"
+        raise
     with fault:
         yield
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,7 @@ class EnclaveSession:
         self._without_services: Enclaves | None = None
         self._engines: list[Engine] = []
         self._began: dict[int, float] = {}
+        self._test_began = 0.0
         self._forked_slots: frozenset[tuple[str, str]] | None = None
         self._process = os.getpid()
         self._inherited: list[object] = []
@@ -219,6 +221,7 @@ class EnclaveSession:
             import pytest_enclave.enclave.sharing  # noqa: F401
 
             tenure_of(self.config, self.settings)
+        self._test_began = time.time()
         self._began = {id(engine): engine.clock.wall() for engine in self._engines}
         for enclave in self.handmade:
             enclave.use()
@@ -263,8 +266,8 @@ class EnclaveSession:
                 each.upkeep.mark(enclave, FAILED)
 
     def began(self, engine: Engine) -> float:
-        """When the running test began, on the clock of an engine; one that is younger has no older logs."""
-        return self._began.get(id(engine), 0.0)
+        """When the running test began, on the clock of an engine: also of one that came later."""
+        return self._began.get(id(engine), self._test_began if engine.is_shared else 0.0)
 
     def obtain(self, demand: Demand, simulate: Any = None, *, on: Enclaves | None = None, own: bool = False) -> Enclave:
         """The enclave for a demand of the running test; one that is the test's own, and its alone, goes with it.

@@ -121,6 +121,14 @@ def test_a_fault_is_healed_once(enclave: Enclave, site: SimulatedSite):
     assert len(site.asked("shape")) == 4
 
 
+def test_a_fault_has_one_with(enclave: Enclave):
+    fault = enclave.network.block("db", "api")
+    with fault, pytest.raises(RuntimeError, match=r"^the fault block:db\|api has its `with` already: begin it anew$"):
+        fault.__enter__()
+    with pytest.raises(RuntimeError, match=r"^the fault block:db\|api is healed: begin it anew$"):
+        fault.__enter__()
+
+
 def test_two_equal_faults_are_two(enclave: Enclave, site: SimulatedSite):
     with enclave.network.block("db", "api"):
         with enclave.network.block("db", "api"):
@@ -239,6 +247,28 @@ def test_what_makes_no_sense_is_refused(enclave: Enclave, site: SimulatedSite, f
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         fault(enclave.network)
     assert site.asked("shape") == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (
+            lambda network: network.delay("db", "api", ms="200ms"),
+            "ms must be a number of milliseconds, and not '200ms'",
+        ),
+        (lambda network: network.delay("db", "api", ms=True), "ms must be a number of milliseconds, and not True"),
+        (
+            lambda network: network.delay("db", "api", ms=1, deviation_ms=None),
+            "deviation_ms must be a number of milliseconds, and not None",
+        ),
+        (lambda network: network.loss("db", "api", percent="30%"), "percent must be a number, and not '30%'"),
+    ],
+)
+def test_what_is_no_number_is_refused(enclave: Enclave, site: SimulatedSite, fault, message: str):
+    with pytest.raises(TypeError) as told:
+        fault(enclave.network)
+    assert str(told.value) == message
+    assert site.shaped() == {}
 
 
 def test_what_is_no_name_is_refused(enclave: Enclave):

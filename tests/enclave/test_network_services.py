@@ -14,7 +14,7 @@ from pytest_enclave.enclave.enclave import Enclave
 from pytest_enclave.engine.protocol import Action, EnclaveId
 from pytest_enclave.engine.simulated.script import Script
 from pytest_enclave.engine.simulated.site import SimulatedSite
-from pytest_enclave.errors import EngineError, ServiceError
+from pytest_enclave.errors import EngineError, ServiceError, UnknownService
 from pytest_enclave.package.package import Source
 from pytest_enclave.plan.connections import BLOCKED
 from pytest_enclave.plan.facts import Status
@@ -142,6 +142,33 @@ def test_what_does_not_run_cannot_be_broken_and_is_left_as_it_is(enclave: Enclav
     assert caught.value.service == "db"
     assert acts(site) == [Action.STOP]
     assert enclave.faults == ()
+
+
+def test_a_service_that_was_never_there_is_told_with_those_that_are(enclave: Enclave):
+    with pytest.raises(UnknownService) as told:
+        enclave.services["bd"].killed()
+    assert str(told.value) == "the enclave has no service `bd`: it has `db`, `api`"
+    assert isinstance(told.value, KeyError)
+    assert enclave.services.get("bd") is None
+
+
+def test_losses_of_a_kept_enclave_follow_from_the_seed_of_the_session(lab: Laboratory, site: SimulatedSite):
+    plan = (
+        PLAN
+        + """
+plan.update_service("api", UpdateServiceConfig(subnetwork = "far"))
+plan.set_connection(config = ConnectionConfig(packet_loss_percentage = 30))
+"""
+    )
+    lab.ok(plan)
+    lossy = site.shaped()
+    assert lossy
+    enclave = lab.enclave()
+    enclave.forget_losses()
+    assert site.shaped() == {}
+    enclave.run(Source(as_script(plan)))
+    assert site.shaped() == lossy
+    assert [call["seed"] for call in site.asked("shape")][-1] == lab.options.seed
 
 
 def test_a_service_that_is_gone_cannot_be_broken(enclave: Enclave, site: SimulatedSite):

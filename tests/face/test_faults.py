@@ -25,7 +25,7 @@ def shop(package: WritePackage) -> Path:
 
 def ids(result: pytest.RunResult) -> list[str]:
     """The ids of the tests that ran, with `-v`, in order."""
-    return re.findall(r"^test_\w+\.py::(\S+(?: fault)?\]?) (?:PASSED|FAILED|ERROR)", result.stdout.str(), re.M)
+    return re.findall(r"^test_\w+\.py::(\S+\]?) (?:PASSED|FAILED|ERROR)", result.stdout.str(), re.M)
 
 
 # the marker
@@ -53,7 +53,7 @@ def test_a_marked_test_runs_once_without_a_fault_and_once_with_each(
         "with delay:api>db:200ms ['delay:api>db:200ms']",
     ]
     assert ids(result) == [
-        "test_it[no fault]",
+        "test_it[no-fault]",
         "test_it[kill:db]",
         "test_it[partition:api|db,worker]",
         "test_it[delay:api>db:200ms]",
@@ -101,7 +101,7 @@ def test_a_test_need_not_ask_which_fault_it_is_with(shop: Path, run: RunPytest, 
     )
     result = run("-v")
     assert ids(result) == [
-        f"TestIt::test_it[{n}-{fault}]" for n in (1, 2) for fault in ("no fault", "kill:db", "kill:api")
+        f"TestIt::test_it[{n}-{fault}]" for n in (1, 2) for fault in ("no-fault", "kill:db", "kill:api")
     ]
 
 
@@ -219,7 +219,37 @@ def test_a_marker_of_a_module_is_for_those_of_its_tests_that_have_an_enclave(
         """
     )
     result = run("-v")
-    assert ids(result) == ["test_it[no fault]", "test_it[kill:db]", "test_other", "TestUnit::test_it"]
+    assert ids(result) == ["test_it[no-fault]", "test_it[kill:db]", "test_other", "TestUnit::test_it"]
+
+
+def test_so_is_a_marker_of_a_class(shop: Path, run: RunPytest, pytester: pytest.Pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.enclave_faults("kill:db")
+        class TestIt:
+            def test_it(self, enclave): ...
+            def test_other(self): ...
+        """
+    )
+    assert ids(run("-v")) == ["TestIt::test_it[no-fault]", "TestIt::test_it[kill:db]", "TestIt::test_other"]
+
+
+def test_the_seed_is_told_of_enclaves_of_the_test_only(package, run: RunPytest, pytester: pytest.Pytester):
+    package(body=SERVICES + "plan.set_connection(config = ConnectionConfig(packet_loss_percentage = 5))\n")
+    pytester.makepyfile(
+        """
+        def test_one(enclave_factory):
+            enclave_factory(".")
+
+        def test_two(enclave_factory):
+            assert False
+        """
+    )
+    result = run("-p", "no:randomly")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.no_fnmatch_line("*repeat with --enclave-seed*")
 
 
 def test_a_marker_that_is_added_too_late_is_told(shop: Path, run: RunPytest, pytester: pytest.Pytester):
@@ -274,7 +304,7 @@ def test_a_service_that_the_enclave_does_not_have_is_told_when_that_is_known(
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
         [
-            'error[[]E000[]]: enclave_faults("block:api|dp"): the enclave has no service `dp`: it has `db`, `api`, *',
+            'error[[]E306[]]: enclave_faults("block:api|dp"): the enclave has no service `dp`: it has `db`, `api`, *',
             "  --> test_a_service_*.py:3",
             "*= help: name services of the test's package, which run when the test begins",
         ]
