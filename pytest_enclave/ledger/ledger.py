@@ -145,10 +145,15 @@ class Ledger(msgspec.Struct, frozen=True):
                 for name in (FIRST, ENTRY):
                     entries.write(entry, scratch / name)
                 scratch.rename(path)
+                return Home(path, lease)
             except OSError as error:
                 shutil.rmtree(scratch, ignore_errors=True)
                 raise self._unwritable(error) from None
-            return Home(path, lease)
+            except BaseException:
+                # A Ctrl-C may come at any moment; nobody else knows of it yet.
+                for place in (scratch, path):
+                    shutil.rmtree(place, ignore_errors=True)
+                raise
 
     def change(self, name: str, **fields: object) -> None:
         """Say something else of an enclave. One that is gone stays gone."""

@@ -27,7 +27,7 @@ from pytest_enclave.linux.netfilter import Netfilter
 from pytest_enclave.linux.netlink import Netlink
 from pytest_enclave.plan.events import Event, Warned
 from tests.engine.egress_enclave import Egress
-from tests.linux.child import NOBODY, ROOT, interpreter_for, run
+from tests.linux.child import NOBODY, ROOT, interpreter_for, library, run
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="needs root on Linux: a network is made, and users are changed"
@@ -322,7 +322,8 @@ def test_what_a_killed_supervisor_leaves_is_removed_by_the_next(open_egress):
 
 
 def test_forwarding_that_was_off_is_off_again_after_the_last_enclave():
-    told = run("""
+    told = run(
+        """
         syscalls.unshare(syscalls.CLONE_NEWNET)
         import socket, time
         from pytest_enclave.engine.embedded.inside import forwarding
@@ -359,7 +360,9 @@ def test_forwarding_that_was_off_is_off_again_after_the_last_enclave():
         three.close()
         wait_for(0)
         print(settings(), os.path.exists(forwarding._path()))
-    """)
+    """,
+        with_engine=True,
+    )
     assert told.splitlines() == [
         "['0', '1']",
         "['0', '1']",
@@ -440,7 +443,8 @@ left, right = beside("left", 1), beside("right", 2)
 
 
 def test_a_machine_that_was_no_router_is_none_between_its_own_networks():
-    told = run(f"""{ROUTER}
+    told = run(
+        f"""{ROUTER}
 print("before:", calls(left, 2), calls(right, 1))
 one, two = Egress({{"servers": None}}), Egress({{"servers": None}})
 assert one.told()["by"] == two.told()["by"] == "nat", one.told()
@@ -451,7 +455,9 @@ one.close()
 print("one closed:", calls(left, 2), filters.GUARD in tables())
 two.close()
 print("closed:", within(3, lambda: filters.GUARD not in tables()), calls(left, 2))
-""")
+""",
+        with_engine=True,
+    )
     assert told.splitlines() == [
         "before: nothing nothing",
         "meanwhile: nothing nothing",
@@ -462,7 +468,8 @@ print("closed:", within(3, lambda: filters.GUARD not in tables()), calls(left, 2
 
 
 def test_links_that_forwarded_before_go_on_and_so_does_all_where_somebody_wants_a_router():
-    told = run(f"""{ROUTER}
+    told = run(
+        f"""{ROUTER}
 third = beside("third", 3)
 for name in ("left", "third"):
     write(f"/proc/sys/net/ipv4/conf/{{name}}/forwarding", "1")
@@ -477,7 +484,9 @@ print("a router:", calls(left, 3), calls(right, 1))
 one.close(), two.close()
 within(3, lambda: not os.path.exists(forwarding._path()))
 print("closed:", calls(right, 1), filters.GUARD in tables())
-""")
+""",
+        with_engine=True,
+    )
     assert told.splitlines() == [
         "before: third nothing",
         "meanwhile: third nothing",
@@ -487,7 +496,8 @@ print("closed:", calls(right, 1), filters.GUARD in tables())
 
 
 def test_what_a_killed_supervisor_leaves_switched_on_stays_guarded():
-    told = run(f"""{ROUTER}
+    told = run(
+        f"""{ROUTER}
 one = Egress({{"servers": None}})
 one.told()
 launcher = one._launcher._process.pid
@@ -500,7 +510,9 @@ print("the next:", two.told()["by"], calls(left, 2))
 two.close()
 print("closed:", within(3, lambda: filters.GUARD not in tables()), calls(left, 2))
 one.close()
-""")
+""",
+        with_engine=True,
+    )
     assert told.splitlines() == ["killed: True nothing", "the next: nat nothing", "closed: True nothing"]
 
 
@@ -622,8 +634,8 @@ user = int(sys.argv[2])
 os.setgroups([])
 os.setgid(user)
 os.setuid(user)
-os.execv(sys.argv[3], [sys.argv[3], "-c", "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from tests.engine.egress_enclave import main; main(sys.argv[1])", sys.argv[1], sys.argv[4]])
+os.execv(sys.argv[3], [sys.argv[3], "-c", "import sys; sys.path[:0] = sys.argv.pop(1), sys.argv.pop(1); "
+    "from tests.engine.egress_enclave import main; main(sys.argv[1])", *sys.argv[1:2], *sys.argv[4:]])
 """
 
 
@@ -633,7 +645,7 @@ class PlainUser:
     def __init__(self, program: str) -> None:
         interpreter = interpreter_for(NOBODY)
         assert interpreter, "these tests need an interpreter and code that a plain user can read"
-        command = [sys.executable, "-c", AS_USER, ROOT, str(NOBODY), interpreter, program]
+        command = [sys.executable, "-c", AS_USER, ROOT, str(NOBODY), interpreter, library(), program]
         self.process = subprocess.Popen(command, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.told = json.loads(self.process.stdout.readline())
 

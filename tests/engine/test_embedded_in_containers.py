@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import msgspec
 import pytest
 
 import pytest_enclave
@@ -43,8 +44,8 @@ def client(docker_host: str) -> Iterator[docker.APIClient]:
 
 def examined(client: docker.APIClient, host: dict[str, Any], user: str = "") -> list[str | None]:
     """The step that failed, the outcome in words, and the remedy, in a container that the engine makes so."""
-    library = Path(pytest_enclave.__file__).parent
-    host = {**host, "Binds": [f"{library}:/library/pytest_enclave:ro"]}
+    packages = [Path(package.__file__).parent for package in (pytest_enclave, msgspec)]
+    host = {**host, "Binds": [f"{path}:/library/{path.name}:ro" for path in packages]}
     config = {"Image": PYTHON, "Entrypoint": ["python3", "-B", "-c", SCRIPT], "Cmd": [], "User": user}
     container = client.create_container_from_config({**config, "HostConfig": host})["Id"]
     try:

@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from pytest_enclave.errors import EnclaveError
+from pytest_enclave.ledger import entry as entries
 from pytest_enclave.ledger.entry import Entry
 from pytest_enclave.ledger.ledger import YOUNGEST, Ledger
 from pytest_enclave.ledger.session import Session
@@ -73,6 +74,24 @@ def test_it_is_in_the_users_state_directory(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(EnclaveError, match="this user has no home directory") as raised:
         Ledger.of({})
     assert raised.value.remedy == "set XDG_STATE_HOME to the path of a directory that can be written"
+
+
+@pytest.mark.parametrize("at", ["write", "rename"])
+def test_an_interrupt_while_a_home_is_made_leaves_none(
+    ledger: Ledger, session: Session, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    real = Path.rename
+
+    def interrupted(*arguments: Path) -> None:
+        if at == "rename":
+            real(*arguments)
+        raise KeyboardInterrupt
+
+    where = {"write": (entries, "write"), "rename": (Path, "rename")}[at]
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(*where, interrupted)
+        ledger.enter(entry(session))
+    assert list((ledger.root / "enclaves").iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_is_told_with_the_remedy(tmp_path: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import pwd
+import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
+
+import msgspec
 
 from pytest_enclave.linux import identity
 
@@ -40,11 +45,27 @@ NOBODY = 64321
 """A user without a name, and without ranges of ids."""
 
 
-def run(code: str, uid: int | None = None, timeout: float = 60) -> str:
-    """What the code prints, run in a fresh interpreter, as another user if there is a `uid`."""
+@functools.cache
+def library() -> str:
+    """A directory that everybody can read, with what an engine needs besides our code and the standard library."""
+    place = Path(tempfile.mkdtemp(prefix="library-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    place.chmod(0o755)
+    shutil.copytree(Path(msgspec.__file__).parent, place / "msgspec")
+    return str(place)
+
+
+def run(code: str, uid: int | None = None, timeout: float = 60, *, with_engine: bool = False) -> str:
+    """What the code prints, run in a fresh interpreter, as another user if there is a `uid`.
+
+    There is nothing but our code and the standard library, and what an engine needs if it is to be there.
+    """
     interpreter = sys.executable if uid is None else interpreter_for(uid)
+    code = textwrap.dedent(code)
+    if with_engine:
+        code = f"sys.path.append({library()!r})\n{code}"
     finished = subprocess.run(
-        [interpreter, "-I", "-S", "-c", PRELUDE + textwrap.dedent(code)],
+        [interpreter, "-I", "-S", "-c", PRELUDE + code],
         capture_output=True,
         text=True,
         timeout=timeout,
