@@ -88,9 +88,10 @@ def test_an_interrupt_while_a_home_is_made_leaves_none(
         raise KeyboardInterrupt
 
     where = {"write": (entries, "write"), "rename": (Path, "rename")}[at]
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(*where, interrupted)
-        ledger.enter(entry(session))
+        with pytest.raises(KeyboardInterrupt):
+            ledger.enter(entry(session))
     assert list((ledger.root / "enclaves").iterdir()) == []
 
 
