@@ -225,6 +225,7 @@ exec(sys.argv[2])
 """
 
 
+@pytest.mark.docker
 @pytest.mark.parametrize("way", ["talk", "beside"])
 def test_not_one_packet_passes_from_or_to_a_newcomer(way, request):
     talk: Talk = request.getfixturevalue(way)
