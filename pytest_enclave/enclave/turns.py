@@ -161,18 +161,13 @@ class Turns:
         if self._turn.is_held:
             yield self._be_alone
             return
-        if not self._turn.take(wait=False):
-            self._uses.drop()
-            self._uses.wait(self._turn.take)
+        self._take_turn()
         try:
             yield self._be_alone
         finally:
             self._alone = False
             try:
-                # It may have been removed meanwhile.
-                with suppress(FileNotFoundError):
-                    self._use.share()
-                    self._uses.share(self._path, self._use)
+                self._go_on_using()
             finally:
                 self._turn.release()
                 self._uses.take_again()
@@ -209,20 +204,26 @@ class Turns:
         self._uses.let_go(self._path)
         self._alone = False
         try:
-            # It may have been removed meanwhile.
-            with suppress(FileNotFoundError):
-                self._use.share()
-                self._uses.share(self._path, self._use)
+            self._go_on_using()
         finally:
             self._turn.release()
 
     def _try_to_hold(self) -> SharedLock | None:
         """Hold it, and use what else the test uses: None, or the lock of that which cannot be had beside it."""
+        self._take_turn()
+        self._be_alone()
+        return self._uses.try_again()
+
+    def _take_turn(self) -> None:
         if not self._turn.take(wait=False):
             self._uses.drop()
             self._uses.wait(self._turn.take)
-        self._be_alone()
-        return self._uses.try_again()
+
+    def _go_on_using(self) -> None:
+        """Whoever had it alone shares its use now. It may have been removed meanwhile."""
+        with suppress(FileNotFoundError):
+            self._use.share()
+            self._uses.share(self._path, self._use)
 
     def _give_back(self) -> None:
         self._alone = False

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -82,3 +82,17 @@ def laid_over(matrices: Iterable[ConnectionMatrix]) -> ConnectionMatrix:
         for pair, connection in matrix.items():
             combined[pair] = combined.get(pair, ALLOWED).followed_by(connection)
     return {pair: connection for pair, connection in combined.items() if not connection.is_perfect}
+
+
+def to_rows(connections: ConnectionMatrix) -> list[list[Any]]:
+    """As JSON has it: from whom, to whom, loss, and the delay's mean, deviation and correlation."""
+    return [
+        [*pair, each.loss, each.delay.mean_ms, each.delay.deviation_ms, each.delay.correlation]
+        for pair, each in connections.items()
+        if not each.is_perfect
+    ]
+
+
+def of_rows(rows: Iterable[Sequence[Any]]) -> ConnectionMatrix:
+    """What `to_rows` gave."""
+    return {(one, other): Connection(loss, Delay(*delay)) for one, other, loss, *delay in rows}

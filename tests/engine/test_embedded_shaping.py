@@ -106,6 +106,8 @@ def test_a_shaper_that_died_is_told_and_the_next_one_works(own_engine: EmbeddedE
 
 
 def test_a_delay_that_nobody_lives_to_see_the_end_of_holds_packets_up(own_engine: EmbeddedEngine, talk: Talk):
+    # So they know each other's addresses.
+    assert talk.came_back("a", "b") == 20
     talk.shape({("a", "b"): Connection(delay=Delay(1e13))})
     assert talk.came_back("a", "b", 5, 0.2) == 0
     assert len(shapers(own_engine)) == 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_enclave.engine.docker.notes import Notes
-from pytest_enclave.plan.connections import Connection, ConnectionMatrix, Delay
+from pytest_enclave.plan.connections import ConnectionMatrix, of_rows, to_rows
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -44,18 +44,12 @@ class Shape(msgspec.Struct, frozen=True):
 
     def written(self) -> dict[str, Any]:
         """As the processes have it."""
-        ways = [
-            [*ends, it.loss, it.delay.mean_ms, it.delay.deviation_ms, it.delay.correlation]
-            for ends, it in self.connections.items()
-            if not it.is_perfect
-        ]
-        return {"ways": ways, "seed": self.seed}
+        return {"ways": to_rows(self.connections), "seed": self.seed}
 
     @classmethod
     def read(cls, written: Mapping[str, Any]) -> Shape:
         """What was written."""
-        ways = written["ways"]
-        return cls({(way[0], way[1]): Connection(way[2], Delay(*way[3:])) for way in ways}, int(written["seed"]))
+        return cls(of_rows(written["ways"]), int(written["seed"]))
 
     def names(self, service: str) -> bool:
         """Whether anything is between this service and others."""

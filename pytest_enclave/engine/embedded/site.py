@@ -30,7 +30,7 @@ from pytest_enclave.engine.protocol import (
     ServiceSpec,
 )
 from pytest_enclave.errors import EnclaveError, EngineError, ServiceError
-from pytest_enclave.plan.connections import ConnectionMatrix
+from pytest_enclave.plan.connections import ConnectionMatrix, of_rows, to_rows
 from pytest_enclave.plan.facts import ServiceFact, Status
 from pytest_enclave.plan.service import PortSpec
 
@@ -213,10 +213,7 @@ class EmbeddedSite:
 
     def shape(self, connections: ConnectionMatrix, seed: int) -> None:
         """Let packets between services travel like this (`Site.shape`). Raises EngineError."""
-        # Most enclaves are never shaped.
-        from pytest_enclave.engine.embedded.shaping import spoken
-
-        answer = self._ask({"do": "shape", "connections": spoken(connections), "seed": seed})
+        answer = self._ask({"do": "shape", "connections": to_rows(connections), "seed": seed})
         if "error" in answer:
             raise wording.refused(f"connections of enclave {self._enclosure.name} cannot be shaped", answer)
 
@@ -230,9 +227,7 @@ class EmbeddedSite:
                     self.shape({}, 0)
                 raise wording.refused(f"connections of enclave {self._enclosure.name} are not shaped any more", told)
             return {}
-        from pytest_enclave.engine.embedded.shaping import heard
-
-        return heard(told["connections"])
+        return of_rows(told["connections"])
 
     def freeze(self) -> None:
         """Make what is there now the point that forks start from (`Site.freeze`). Raises ServiceError."""

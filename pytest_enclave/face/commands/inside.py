@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from signal import Signals
+from typing import TypeVar
 
-from pytest_enclave.engine.protocol import LogLine, NotReached, Site
+from pytest_enclave.engine.protocol import Conversation, LogLine, NotReached, Site, Terminal
 from pytest_enclave.errors import EnclaveError, ServiceError
 from pytest_enclave.face.commands.engines import Engines
 from pytest_enclave.face.commands.known import Known
@@ -21,6 +23,8 @@ from pytest_enclave.report.text import printable
 
 SHELLS = ("bash", "sh")
 STDIN, STDOUT = 0, 1
+
+Talk = TypeVar("Talk", Conversation, Terminal)
 
 
 def print_logs(ledger: Ledger, known: Sequence[Known], engines: Engines, asked: str, *, verbose: bool) -> int:
@@ -39,13 +43,7 @@ def run_command(ledger: Ledger, known: Sequence[Known], engines: Engines, asked:
 
     enclave, service = find_service(asked, known, "--enclave-exec")
     with _open(ledger, enclave, engines, service) as site:
-        conversation = site.converse(service, command)
-        try:
-            sys.stdout.flush()
-            ended_by = pipe(conversation, STDIN, STDOUT)
-            return conversation.wait() if ended_by is None else 128 + ended_by
-        finally:
-            conversation.close()
+        return _carried(site.converse(service, command), pipe)
 
 
 def run_shell(ledger: Ledger, known: Sequence[Known], engines: Engines, asked: str, command: Sequence[str]) -> int:
@@ -55,13 +53,17 @@ def run_shell(ledger: Ledger, known: Sequence[Known], engines: Engines, asked: s
     enclave, service = find_service(asked, known, "--enclave-shell")
     with _open(ledger, enclave, engines, service) as site:
         words = command or [_shell(site, service)]
-        terminal = site.terminal(service, words, {"TERM": os.environ.get("TERM") or "dumb"})
-        try:
-            sys.stdout.flush()
-            ended_by = pump(terminal, STDIN, STDOUT)
-            return terminal.wait() if ended_by is None else 128 + ended_by
-        finally:
-            terminal.close()
+        return _carried(site.terminal(service, words, {"TERM": os.environ.get("TERM") or "dumb"}), pump)
+
+
+def _carried(talk: Talk, carry: Callable[[Talk, int, int], Signals | None]) -> int:
+    """The exit code of a command whose input and output are carried to ours, 128 and more if a signal ended that."""
+    try:
+        sys.stdout.flush()
+        ended_by = carry(talk, STDIN, STDOUT)
+        return talk.wait() if ended_by is None else 128 + ended_by
+    finally:
+        talk.close()
 
 
 @contextmanager
