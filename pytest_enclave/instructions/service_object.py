@@ -7,7 +7,7 @@ from functools import lru_cache
 from pytest_enclave.engine.protocol import Address
 from pytest_enclave.golang.duration import parse, render
 from pytest_enclave.plan.canonical import without_descriptions
-from pytest_enclave.plan.futures import Future, producer_of_service
+from pytest_enclave.plan.futures import producer_of_service, reference
 from pytest_enclave.plan.service import field
 from pytest_enclave.plan.values import Struct, Value, to_canonical
 
@@ -19,8 +19,8 @@ def service_object(name: str, config: Struct) -> Struct:
         "Service",
         {
             "name": name,
-            "hostname": str(Future(producer, "hostname")),
-            "ip_address": str(Future(producer, "ip_address")),
+            "hostname": reference(producer, "hostname"),
+            "ip_address": reference(producer, "ip_address"),
             "ports": {port_id: _port(name, port) for port_id, port in config.get("ports", {}).items()},
         },
     )

@@ -73,7 +73,7 @@ def apart(work: Callable[[], T], *, memory: int, deadline: float | None, cancell
 def resident() -> int:
     """How much memory this process has, in bytes; where the system does not tell, how much it had at most."""
     try:
-        with open(_OWN, "rb") as file:
+        with open(_OWN, "rb", buffering=0) as file:
             return int(file.read().split()[1]) * resource.getpagesize()
     except OSError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -82,6 +81,13 @@ class Recorder:
         }
         self._binders = {name: Binder(kind.name, kind.parameters) for name, kind in self._signatures.items()}
         self._constructors = {kind: Binder(kind, declared.fields) for kind, declared in CONFIG_TYPES.items()}
+        self._naming_images = {
+            callee: tuple(filter(_names_image, parameters))
+            for callee, parameters in (
+                *((kind.name, kind.parameters) for kind in signatures),
+                *((kind, declared.fields) for kind, declared in CONFIG_TYPES.items()),
+            )
+        }
         self._modules = modules
         self._find = find
         self._is_fetched = is_fetched
@@ -89,7 +95,7 @@ class Recorder:
         self._handles: dict[str, int] = {}
         self._handles_by_file: dict[tuple[str, str], int] = {}
         self._places: dict[tuple[str, str], Location] = {}
-        self._equal: Counter[str] = Counter()
+        self._equal: dict[str, int] = {}
         self._deprecations: set[tuple[str, str]] = set()
 
     @property
@@ -131,7 +137,7 @@ class Recorder:
             except BindingError as error:
                 raise self._error(kind, error.findings, place) from None
             self._refuse(kind, declared.check(fields), place)
-            self._find_images(kind, declared.fields, fields, place)
+            self._find_images(kind, fields, place)
             self._warn_of_deprecated(declared, fields, place)
             self._handles_by_file[key] = self._keep(construct(kind, fields))
         return self._handles_by_file[key]
@@ -151,30 +157,40 @@ class Recorder:
         name, positional, keywords, call = self.decode(crossing)
         kind = self._signatures[name]
         place = self._place(call, name)
-        if name in _OLDER_CONFIGS:
-            positional = [self._modern(value, place) for value in positional]
-            keywords = {key: self._modern(value, place) for key, value in keywords.items()}
-        elif name in _OLDER_TASKS and not {"run", "name"} & keywords.keys() and _is_older(name, positional):
+        if name in _OLDER_TASKS and not {"run", "name"} & keywords.keys() and _is_older(name, positional):
             keywords = {**keywords, **dict(zip(_OLDER_TASKS[name], positional, strict=False))}
             positional = []
             self._warn_of_form(
                 f"`{name}` with the command as its first argument", f"write `{name}(run = …)`", place, name
             )
-        try:
-            arguments = self._binders[name](positional, keywords)
-        except BindingError as error:
-            raise self._error(name, error.findings, place) from None
+        arguments = self._bound(name, positional, keywords, place)
         self._refuse(name, kind.problems(arguments), place)
-        self._find_images(name, kind.parameters, arguments, place)
+        self._find_images(kind.name, arguments, place)
         files = self._read_files(kind, arguments, place)
         text = call_text(kind.name, kind.parameters, arguments, self._texts)
-        producer = producer_of_call(text, self._equal[text])
-        self._equal[text] += 1
+        equal = self._equal.get(text, 0)
+        self._equal[text] = equal + 1
+        producer = producer_of_call(text, equal)
         instruction = Instruction(kind.name, arguments, place, text, producer, files)
         drafted = self._drafted.get(name)
         result = self.encode(kind.returns(instruction) if drafted is None else drafted.enter(instruction, self.draft))
         self.instructions.append(instruction)
         return result
+
+    def _bound(
+        self, name: str, positional: Sequence[Value], keywords: Mapping[str, Value], place: Location
+    ) -> dict[str, Value]:
+        bind = self._binders[name]
+        try:
+            try:
+                return bind(positional, keywords)
+            except BindingError:
+                if name not in _OLDER_CONFIGS:
+                    raise
+                positional = [self._modern(value, place) for value in positional]
+                return bind(positional, {key: self._modern(value, place) for key, value in keywords.items()})
+        except BindingError as error:
+            raise self._error(name, error.findings, place) from None
 
     def _modern(self, value: Value, place: Location) -> Value:
         """Services were once configured by plain structs, with plain structs for ports: these become what they mean."""
@@ -205,7 +221,7 @@ class Recorder:
         except BindingError as error:
             raise self._error(kind, error.findings, place) from None
         self._refuse(kind, CONFIG_TYPES[kind].check(fields), place)
-        self._find_images(kind, CONFIG_TYPES[kind].fields, fields, place)
+        self._find_images(kind, fields, place)
         value = construct(kind, fields)
         self._keep(value)
         return value
@@ -249,11 +265,9 @@ class Recorder:
                 )
             )
 
-    def _find_images(
-        self, callee: str, parameters: Sequence[Parameter], arguments: dict[str, Value], place: Location
-    ) -> None:
+    def _find_images(self, callee: str, arguments: dict[str, Value], place: Location) -> None:
         """Name image archives by where they really are: inside the package, or not at all."""
-        for parameter in parameters:
+        for parameter in self._naming_images[callee]:
             given = arguments.get(parameter.name)
             if parameter.context and isinstance(given, str):
                 arguments[CONTEXT] = self._context(callee, given, arguments.get("build_file", BUILD_FILE), place)
@@ -298,6 +312,10 @@ class Recorder:
                 self.files.update((str(state.path), state) for state in states)
                 files[name] = SourceFile(found.path, digest)
         return files
+
+
+def _names_image(parameter: Parameter) -> bool:
+    return parameter.image or parameter.context or parameter.name == "image"
 
 
 def _is_older(task: str, positional: Sequence[Value]) -> bool:

@@ -38,13 +38,12 @@ class Decoder:
     def _object(self, found: dict[str, Value]) -> Value:
         if MARK not in found:
             return found
-        match found[MARK]:
-            case int(handle):
-                if 0 <= handle < len(self._typed):
-                    return self._typed[handle]
-                raise InterpretationError(
-                    "a struct has a field with a reserved name: none may begin with a NUL character"
-                )
+        mark = found[MARK]
+        if type(mark) is int:
+            if 0 <= mark < len(self._typed):
+                return self._typed[mark]
+            raise InterpretationError("a struct has a field with a reserved name: none may begin with a NUL character")
+        match mark:
             case "struct":
                 return Struct("struct", found["fields"])
             case "tuple":
@@ -55,6 +54,10 @@ class Decoder:
                 return float(found["text"])
             case _:
                 return Opaque(found["kind"], found["text"])
+
+
+def _is_plain(key: Value) -> bool:
+    return isinstance(key, str) and key[:1] != MARK
 
 
 def _hashable(key: Value) -> Value:
@@ -76,10 +79,10 @@ class Encoder:
         """The crossing text of a value."""
         if isinstance(value, str):
             return encode_basestring_ascii(value)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value) if -_EXACT <= value <= _EXACT else f'{{"\\u0000":"int","text":"{value}"}}'
         if isinstance(value, Struct):
             return self._struct(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value) if -_EXACT <= value <= _EXACT else f'{{"\\u0000":"int","text":"{value}"}}'
         if isinstance(value, dict):
             return self._dict(value)
         if isinstance(value, list):
@@ -102,7 +105,7 @@ class Encoder:
         return text
 
     def _dict(self, value: Mapping[Value, Value]) -> str:
-        plain = all(isinstance(key, str) and key[:1] != MARK for key in value)
+        plain = all(map(_is_plain, value))
         if plain and (len(value) < 2 or list(value) == sorted(value)):
             return f"{{{self._entries(value)}}}"
         items = ",".join([f"[{self(key)},{self(item)}]" for key, item in value.items()])

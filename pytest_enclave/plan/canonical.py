@@ -25,7 +25,7 @@ def call_text(
     """
     texts = known or {}
     shown = [
-        f"{parameter.name}={identity_text(arguments[parameter.name], texts)}"
+        f"{parameter.name}={to_canonical(arguments[parameter.name], _HIDDEN, texts)}"
         for parameter in parameters
         if parameter.identity and parameter.name in arguments
     ]

@@ -41,25 +41,16 @@ SUBNETWORK = checks.matching(r"(?s)(?!.*\{\{kurtosis:).+", "a non-empty string, 
 class ConfigType(msgspec.Struct, frozen=True):
     """A constructor: its fields in declared order, and a check of the whole beyond those of the fields.
 
-    `deprecated` maps a field's name to what should be used instead.
+    `defaults` has what holds for each field that is not given, `deprecated` what should be used instead of a field.
+    `names_context`: whether a field names the directory that an image is built from.
     """
 
     name: str
     fields: tuple[Parameter, ...]
     deprecated: Mapping[str, str]
     check: Callable[[Mapping[str, Value]], Mapping[str, str]]
-
-    @property
-    def names_context(self) -> bool:
-        """Whether a field names the directory that an image is built from."""
-        return any(field.context for field in self.fields)
-
-    def default_of(self, name: str) -> Value:
-        """What holds for a field that was not given. Raises KeyError where there is no such field."""
-        for field in self.fields:
-            if field.name == name:
-                return field.default
-        raise KeyError(name)
+    defaults: Mapping[str, Value]
+    names_context: bool
 
 
 def _no_further_check(_: Mapping[str, Value]) -> Mapping[str, str]:
@@ -79,7 +70,15 @@ def _type(
     deprecated: Mapping[str, str] | None = None,
     check: Callable[[Mapping[str, Value]], Mapping[str, str]] = _no_further_check,
 ) -> ConfigType:
-    return ConfigType(name, (*fields, DESCRIPTION), deprecated or {}, check)
+    declared = (*fields, DESCRIPTION)
+    return ConfigType(
+        name,
+        declared,
+        deprecated or {},
+        check,
+        defaults={field.name: field.default for field in declared},
+        names_context=any(field.context for field in fields),
+    )
 
 
 def _one_content(fields: Mapping[str, Value]) -> Mapping[str, str]:

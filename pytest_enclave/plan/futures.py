@@ -28,7 +28,7 @@ class Future(msgspec.Struct, frozen=True, gc=False):
     field: str
 
     def __str__(self) -> str:
-        return f"{{{{kurtosis:{self.producer}:{self.field}.runtime_value}}}}"
+        return reference(self.producer, self.field)
 
 
 class UnknownFuture(LookupError):
@@ -40,6 +40,11 @@ class UnknownFuture(LookupError):
             "the instruction that produces it did not run in this enclave"
         )
         self.future = future
+
+
+def reference(producer: str, field: str) -> str:
+    """The text that stands for a field of what a producer finds out."""
+    return f"{{{{kurtosis:{producer}:{field}.runtime_value}}}}"
 
 
 def producer_of_service(name: str) -> str:

@@ -142,6 +142,8 @@ def wrong_image_spec(fields: Mapping[str, Value]) -> Mapping[str, str]:
 
 def reserved_name(image: str) -> str:
     """What an image's name begins with that nobody may call images by but builds; empty for any other name."""
+    if BUILT not in image and STEPS not in image:
+        return ""
     named = image.partition("/")[2] if "/" in image and _host(image) == HUB else image
     named = named.removeprefix("library/")
     return next((prefix for prefix in (f"{BUILT}/", STEPS) if named.startswith(prefix)), "")
@@ -163,7 +165,10 @@ def _any_image() -> Check:
         if isinstance(value, str) and (prefix := reserved_name(value)):
             yield "", _reserved(prefix)
 
-    return Check(known.expected, find, lambda value: next(find(value), None) is None)
+    def accepts(value: Value) -> bool:
+        return _is_image(value) and not (isinstance(value, str) and reserved_name(value))
+
+    return Check(known.expected, find, accepts)
 
 
 ANY_IMAGE: Check = _any_image()

@@ -63,6 +63,7 @@ class Binder:
         self._callee = callee
         self._accepted = tuple(parameters) if described else (*parameters, DESCRIPTION)
         self._names = tuple(parameter.name for parameter in self._accepted)
+        self._order = {name: index for index, name in enumerate(self._names)}.__getitem__
         self._accepts = {parameter.name: parameter.check.accepts for parameter in self._accepted}
         self._required = frozenset(parameter.name for parameter in self._accepted if parameter.required)
 
@@ -78,7 +79,7 @@ class Binder:
                 if name not in accepts or not accepts[name](value):
                     break
             else:
-                return {name: given[name] for name in self._names if name in given}
+                return {name: given[name] for name in sorted(given, key=self._order)}
         raise BindingError(self._callee, self._findings(positional, keywords))
 
     def _findings(self, positional: Sequence[Value], keywords: Mapping[str, Value]) -> dict[str, str]:

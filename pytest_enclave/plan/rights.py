@@ -49,8 +49,13 @@ _REFUSED = {
 }
 
 
+_ASKING = frozenset((*_REFUSED, "capabilities", "devices"))
+
+
 def refused_rights(fields: Mapping[str, Value]) -> Mapping[str, str]:
     """Why the package cannot have the rights that it asks for: argument name → reason."""
+    if _ASKING.isdisjoint(fields):
+        return {}
     refused = {name: reason for name, reason in _REFUSED.items() if fields.get(name)}
     wrong = [reason for name in fields.get("capabilities") or () if (reason := _wrong_capability(name))]
     refused |= {"capabilities": wrong[0]} if wrong else {}

@@ -30,9 +30,8 @@ def seconds(duration: str) -> float:
 
 def field(struct: Struct, name: str) -> Value:
     """The field's value, or its declared default where it was not set."""
-    if name in struct.fields:
-        return struct.fields[name]
-    return CONFIG_TYPES[struct.kind].default_of(name)
+    fields = struct.fields
+    return fields[name] if name in fields else CONFIG_TYPES[struct.kind].defaults[name]
 
 
 def artifacts_of(mounted: Value) -> tuple[str, ...]:

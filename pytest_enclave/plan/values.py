@@ -154,6 +154,7 @@ def to_canonical(value: Value, hidden: Collection[str] = (), known: Mapping[int,
     Fields of typed values whose names are `hidden` are left out. `known` are texts of typed values, made before with
     the same `hidden`, by `id` of the value.
     """
+    # Texts, which most values are, are written where they are met: a call each would be half of what this takes.
     if isinstance(value, str):
         return encode_basestring(value)
     if isinstance(value, dict):
@@ -164,13 +165,18 @@ def to_canonical(value: Value, hidden: Collection[str] = (), known: Mapping[int,
         ]
         return "{" + ", ".join(sorted(entries)) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join([to_canonical(item, hidden, known) for item in value]) + "]"
+        items = [encode_basestring(item) if type(item) is str else to_canonical(item, hidden, known) for item in value]
+        return "[" + ", ".join(items) + "]"
     if isinstance(value, Struct):
-        if id(value) in known:
-            return known[id(value)]
+        text = known.get(id(value))
+        if text is not None:
+            return text
         fields = value.fields
         names = sorted(fields) if value.kind == "struct" else [n for n in fields if n not in hidden and n[0] != ADDED]
-        shown = [f"{name}={to_canonical(fields[name], hidden, known)}" for name in names]
+        shown = [
+            f"{name}={encode_basestring(item) if type(item) is str else to_canonical(item, hidden, known)}"
+            for name, item in [(name, fields[name]) for name in names]
+        ]
         return f"{value.kind}({', '.join(shown)})"
     if isinstance(value, tuple):
         return _children(value, lambda item: to_canonical(item, hidden, known))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pytest_enclave.errors import InterpretationError, PackageError
+from pytest_enclave.errors import InterpretationError, PackageError, ScriptFailed
 from pytest_enclave.instructions.registry import built_in
 from pytest_enclave.language.interpret import interpret
 from pytest_enclave.package.load import load
@@ -186,3 +188,20 @@ def test_each_circle_of_functions_is_told_once_by_its_shortest_way(plan_of: Call
 def test_static_passes_are_stopped_in_time(plan_of: Callable[..., Any]) -> None:
     with pytest.raises(InterpretationError, match="took longer than 0 s"):
         plan_of("def run(plan):\n    return undefined_name\n", timeout=0)
+
+
+@pytest.mark.parametrize("ending", ["pass", "fail('no')"])
+def test_no_garbage_is_collected_while_code_is_evaluated_and_afterwards_it_is(
+    plan_of: Callable[..., Any], ending: str
+) -> None:
+    meanwhile = set()
+
+    def note() -> bool:
+        meanwhile.add(gc.isenabled())
+        return False
+
+    source = f"def run(plan):\n    for number in range(1000):\n        plan.print(number)\n    {ending}\n"
+    with contextlib.suppress(ScriptFailed):
+        plan_of(source, cancelled=note)
+    assert meanwhile == {False}
+    assert gc.isenabled()
