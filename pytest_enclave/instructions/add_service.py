@@ -41,8 +41,9 @@ class AddService(Defaults):
 
     def enter(self, call: Instruction, draft: Draft) -> Value:
         """The same; the script can ask for the service from then on."""
-        draft.add(call, {call.get("name"): call.get("config")})
-        return self.returns(call)
+        name, config = call.arguments["name"], call.arguments["config"]
+        draft.add(call, {name: config})
+        return service_object(name, config)
 
     def configs(self, call: Instruction) -> Mapping[str, ServiceConfig]:
         """The one service."""

@@ -120,7 +120,7 @@ class Recorder:
                 fields = self._constructors[kind](positional, keywords)
             except BindingError:
                 return PLACE_MATTERS
-            if declared.check(fields) or self._newly_deprecated(declared, fields):
+            if declared.check(fields) or (declared.deprecated and self._newly_deprecated(declared, fields)):
                 return PLACE_MATTERS
             handle = self._handles[crossing] = self._keep(construct(kind, fields))
         return handle

@@ -100,7 +100,13 @@ class Encoder:
         if text is None:
             # Kept, the value stays the one of this identity.
             handle = self._handle_of(value)
-            text = f'{{"\\u0000type":"{value.kind}","\\u0000handle":{handle},{self._entries(written(value))}}}'
+            fields = "".join(
+                [
+                    f',"{name}":{encode_basestring_ascii(item) if type(item) is str else self(item)}'
+                    for name, item in written(value).items()
+                ]
+            )
+            text = f'{{"\\u0000type":"{value.kind}","\\u0000handle":{handle}{fields}}}'
             self._written[id(value)] = text
         return text
 

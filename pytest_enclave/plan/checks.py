@@ -197,7 +197,7 @@ def tuple_of(item: Check, length: int, expected: str) -> Check:
     return check
 
 
-STRING = simple("a string", lambda v: isinstance(v, str))
+STRING = simple("a string", str.__instancecheck__)  # in lists and dicts, the function that takes the least time
 NON_EMPTY_STRING = simple("a non-empty string", lambda v: isinstance(v, str) and v != "")
 BOOL = simple("a bool", lambda v: isinstance(v, bool))
 PRINTABLE = simple("any value", lambda v: True)
