@@ -35,10 +35,10 @@ class PooledEngine(DockerEngine):
         """A new enclave on a new plot."""
         assert self._poolable()
         if self._ground is None:
-            self._ground = Ground(self._connected(), self._removing, self._networks(), self._architecture())
+            self._ground = Ground(self._connected().sdk, self._removing, self._networks(), self._architecture())
         plot = PodForEach(self._ground, ())
         plot.get_ready(threading.Event())
-        plan = SitePlan(self._networks(), self._binds(), self.capacity(), plot, remove)
+        plan = SitePlan(self._networks(), self._binds, self.capacity, plot, remove)
         return DockerSite(self._connected(), enclave, plan, self._http, self._removing)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from pytest_enclave.errors import EngineError
 from pytest_enclave.plan.facts import Status
 from pytest_enclave.plan.service import Gpu, PortSpec
 from tests.engine.engine_enclave import BUSYBOX, FOREVER, NGINX, Enclave, enclave_id
+from tests.engine.faulty_engine import Call, Fault, FaultyEngine
 
 HTTP = PortSpec(80)
 GET = HttpRequest("GET", "/")
@@ -119,6 +121,63 @@ def test_what_was_stopped_is_not_what_ended_by_itself(one, attach):
     before.site.act("stopped", Action.START)
     before.site.act("stopped", Action.KILL)
     assert status(attach(), "stopped") is Status.EXITED
+
+
+@pytest.fixture
+def double(docker_host: str, tmp_path: Path) -> Iterator[FaultyEngine]:
+    """What the other process takes for the engine, and what it asks of it."""
+    double = FaultyEngine(tmp_path / "double", docker_host.removeprefix("unix://"))
+    yield double
+    double.close()
+
+
+@contextmanager
+def attached_by(double: FaultyEngine, one: Enclave) -> Iterator[Enclave]:
+    engine = DockerEngine(double.endpoint)
+    other = Enclave(engine.attach(one.id), one.id)
+    yield other
+    other.site.leave()
+    assert engine.close() == []
+
+
+def test_who_attaches_asks_for_everything_once_and_for_nothing_more(one, double):
+    one.up("first")
+    one.up("second")
+    with attached_by(double, one) as other:
+        for _ in range(3):
+            assert other.site.observe() == one.site.observe()
+            assert other.site.exit_of("first") is None
+        assert eventually(lambda: len(double.calls) == 7)
+    assert sorted((each.method, each.path) for each in double.calls) == [
+        ("GET", "/_ping"),
+        ("GET", "/containers/*/json"),
+        ("GET", "/containers/*/json"),
+        ("GET", "/containers/json"),
+        ("GET", "/events"),
+        ("GET", "/info"),
+        ("GET", "/networks/*"),
+    ]
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED_500, Fault.DROPPED, Fault.CUT, Fault.SILENT])
+def test_who_cannot_follow_events_asks_without_them(fault, one, double):
+    one.up("service")
+    double.arm(Call("GET", "/events", 1), fault)
+    with attached_by(double, one) as other:
+        assert double.met
+        assert other.site.observe() == one.site.observe()
+        one.site.act("service", Action.KILL)
+        assert eventually(lambda: other.site.exit_of("service") is not None)
+        assert other.site.exit_of("service") == Exit(137)
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED_500, Fault.LOST, Fault.CUT])
+def test_a_list_that_cannot_be_had_while_events_begin_is_asked_for_again(fault, one, double):
+    one.up("service")
+    double.arm(Call("GET", "/containers/json", 1), fault)
+    with attached_by(double, one) as other:
+        assert double.met
+        assert list(other.site.observe()) == ["service"]
 
 
 def test_a_name_keeps_its_address_and_a_new_one_gets_another(one, attach):

@@ -21,6 +21,7 @@ from docker.errors import StreamParseError
 from urllib3.exceptions import ProtocolError
 
 from pytest_enclave.engine.docker import labels
+from pytest_enclave.engine.docker.client import Client
 from pytest_enclave.engine.docker.engine import DockerEngine
 from pytest_enclave.engine.docker.removal import _name_of
 from pytest_enclave.engine.docker.site import DockerSite
@@ -92,16 +93,17 @@ class Guardless(DockerEngine):
     def be_patient(self, seconds: float) -> None:
         """How long a call may take from now on."""
         self.patience = seconds
-        for client in (self._client, self._remover):
-            if client is not None:
-                client.timeout = seconds
+        if self._client is not None:
+            self._client.timeout = self._client.sdk.timeout = seconds
+        if self._remover is not None:
+            self._remover.timeout = seconds
 
     def _guard(self) -> None:
         pass
 
-    def _connected(self) -> docker.APIClient:
+    def _connected(self) -> Client:
         client = super()._connected()
-        client.timeout = self.patience
+        client.timeout = client.sdk.timeout = self.patience
         return client
 
     def _removing(self) -> docker.APIClient:

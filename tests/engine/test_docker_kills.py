@@ -207,7 +207,9 @@ def test_a_worker_killed_in_the_middle_of_a_start_leaves_an_enclave_that_can_be_
     session = world.ledger.begin_session()
     name, worker = world.start(SERVICES, "--session", session.id)
     says(worker, "open")
-    time.sleep(0.4)
+    # Its home, its network and the first of the services are there.
+    while len(world.left(name)) < 3:
+        time.sleep(0.02)
     kill(worker)
     time.sleep(1.5)
     home = EnclaveId(name, str(world.ledger.path(name)))

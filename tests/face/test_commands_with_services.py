@@ -262,6 +262,32 @@ def test_ctrl_c_ends_a_command(kept: Shop, sit: Callable[..., UserTerminal]) -> 
     until(lambda: not sleepers(kept))
 
 
+def test_a_command_ends_when_its_caller_is_killed(kept: Shop) -> None:
+    caller = subprocess.Popen(
+        [*PYTEST, "--enclave-exec=db", "--", "sh", "-c", "echo begun; sleep 777 & sleep 777"],
+        cwd=kept.path,
+        env=kept.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    with caller:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == b"begun\n"
+        until(lambda: sleepers(kept).count("sleep 777") == 2)
+        caller.kill()
+    until(lambda: not sleepers(kept))
+
+
+def test_a_shell_and_its_jobs_end_when_their_caller_is_killed(kept: Shop, sit: Callable[..., UserTerminal]) -> None:
+    terminal = sit("--enclave-shell=db")
+    terminal.until(PROMPT)
+    terminal.type("sleep 777 &\necho be''gun; sleep 777\n")
+    terminal.until("begun")
+    until(lambda: sleepers(kept).count("sleep 777") == 2)
+    terminal.signal(signal.SIGKILL)
+    until(lambda: not sleepers(kept))
+
+
 def test_what_a_command_leaves_running_is_not_waited_for(kept: Shop) -> None:
     began = time.monotonic()
     result = kept.exec("sh", "-c", "sleep 20 & echo $!")

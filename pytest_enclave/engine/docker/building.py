@@ -52,6 +52,7 @@ class Builder(msgspec.Struct, frozen=True):
             return local
         log = BuildLog(build, emit)
         try:
+            log.review()
             with closing(self._messages(build, policy, cancelled)) as messages:
                 log.follow(messages)
         except BuildFailed as failed:

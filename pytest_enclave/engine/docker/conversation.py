@@ -1,7 +1,6 @@
 """A command in a container with its input and output, carried over one connection of the engine.
 
-Users have one end of a pair of sockets, as with terminals (`terminal.py`), and a thread at the other end, which takes
-the frames apart in which the engine sends output.
+It is carried as terminals are (`carried.py`), and the frames are taken apart in which the engine sends output.
 """
 
 from __future__ import annotations
@@ -9,22 +8,21 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pytest_enclave.engine.docker.carried import CHUNK, Carried, connected, pass_on
 from pytest_enclave.engine.docker.commands import (
     FRAME_HEADER,
     NOT_BEGUN,
     NOT_BEGUN_OUTPUT,
     exit_code,
-    kill_command,
     not_begun,
     short_refusal,
     socket_of,
 )
-from pytest_enclave.engine.docker.terminal import CHUNK, CLOSING, connected, pass_on
 from pytest_enclave.engine.docker.translation import BROKEN_OFF, Refused, translate
 from pytest_enclave.engine.protocol import ExecResult, NotReached
 from pytest_enclave.errors import EngineError
@@ -33,39 +31,32 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 
-class DockerConversation:
+class DockerConversation(Carried):
     """A command (`Conversation`) in a container; `where` is for errors. Raises NotReached, EngineError."""
 
-    def __init__(self, client: APIClient, container: str, command: Sequence[str], where: str) -> None:
-        self._client = client
-        self._container = container
+    def __init__(self, client: APIClient, endpoint: str, container: str, command: Sequence[str], where: str) -> None:
         self._doing = f"cannot run a command in {where}"
-        self._closed = False
-        self._response: Any = None
+        self._frames = _Frames()
+        run, response = "", None
         self._failed: ExecResult | None = None
         try:
             with translate(self._doing):
-                self._run = client.exec_create(container, list(command), stdin=True)["Id"]
-                self._response = connected(client, self._run, tty=False)
+                run = client.exec_create(container, list(command), stdin=True)["Id"]
+                response = connected(client, run, tty=False)
         except Refused as refused:
             if refused.status in (404, 409):
                 raise NotReached(short_refusal(refused.explanation)) from None
             if not NOT_BEGUN.search(refused.explanation):
                 raise
             self._failed = not_begun(refused.explanation)
-        self._ours, theirs = socket.socketpair()
-        self._frames = _Frames(theirs)
-        if self._failed is not None:
-            with theirs:
-                theirs.sendall(f"{self._failed.output}\n".encode())
-        self._carrier = threading.Thread(
-            target=_carry, args=(self._response, theirs, self._frames), name=f"command in {where}", daemon=True
-        )
-        self._carrier.start()
+        super().__init__(client, endpoint, container, run, response, self._carry, f"command in {where}")
 
-    def fileno(self) -> int:
-        """A descriptor to read (`Conversation.fileno`)."""
-        return self._ours.fileno()
+    def _carry(self, users: socket.socket) -> None:
+        if self._failed is not None:
+            with users, suppress(OSError):
+                users.sendall(f"{self._failed.output}\n".encode())
+            return
+        _carry(self._response, users, self._frames)
 
     def input(self) -> int:
         """A descriptor to write (`Conversation.input`)."""
@@ -89,24 +80,11 @@ class DockerConversation:
         with translate(self._doing):
             return exit_code(self._client, self._run, self._doing)
 
-    def close(self) -> None:
-        """Let go of it: the command and its jobs are killed, if it still runs. May be called again."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._carrier.is_alive():
-            kill_command(self._client, self._container, self._run)
-        self._ours.close()
-        self._carrier.join(CLOSING)
-        if self._response is not None:
-            self._response.close()
-
 
 class _Frames:
     """Output as the engine sends it: which stream, three zeros, a length of four bytes, and so many bytes."""
 
-    def __init__(self, users: socket.socket) -> None:
-        self._users = users
+    def __init__(self) -> None:
         self._header = b""
         self._left = 0
         self.failed: ExecResult | None = None
@@ -116,11 +94,11 @@ class _Frames:
         """Whether no frame has begun that has not ended."""
         return not self._header and not self._left
 
-    def take(self, data: bytes) -> None:
+    def take(self, users: socket.socket, data: bytes) -> None:
         """Send on what of it the command has written. Raises OSError where the user has closed."""
         while data:
             if self._left:
-                self._send(data[: self._left])
+                self._send(users, data[: self._left])
                 data, self._left = data[self._left :], max(0, self._left - len(data))
                 continue
             missing = FRAME_HEADER - len(self._header)
@@ -129,26 +107,24 @@ class _Frames:
                 self._left = int.from_bytes(self._header[4:], "big")
                 self._header = b""
 
-    def _send(self, output: bytes) -> None:
+    def _send(self, users: socket.socket, output: bytes) -> None:
         # So the engine's runtime tells, in the command's place, that there is none.
         if output.startswith(NOT_BEGUN_OUTPUT):
             self.failed = not_begun(output.decode(errors="replace").strip())
             output = f"{self.failed.output}\n".encode()
-        self._users.sendall(output)
+        users.sendall(output)
 
 
 def _carry(response: Any, users: socket.socket, frames: _Frames) -> None:
     """Carry bytes between the engine's connection and the user's socket, until the output or its reader ends."""
     with users, suppress(OSError, ValueError):
-        if response is None:
-            return
         stream, connection = response.raw._fp.fp, socket_of(response)
         if stream is None or connection is None:
             return
         # Never to wait in one direction while there is something in the other.
         connection.settimeout(0.0)
         # What came together with the answer is in a buffer.
-        frames.take(stream.read1(CHUNK) or b"")
+        frames.take(users, stream.read1(CHUNK) or b"")
         poll = select.poll()
         poll.register(users, select.POLLIN)
         poll.register(connection, select.POLLIN)
@@ -160,7 +136,7 @@ def _carry(response: Any, users: socket.socket, frames: _Frames) -> None:
             if ready.get(users.fileno(), 0) & select.POLLIN:
                 given = users.recv(CHUNK)
                 ended = not given
-            if connection.fileno() in ready and not pass_on(connection, frames.take):
+            if connection.fileno() in ready and not pass_on(connection, partial(frames.take, users)):
                 return
             if given:
                 with suppress(BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from pytest_enclave.engine.docker.client import Client
 from pytest_enclave.engine.docker.containers import port_key
 from pytest_enclave.engine.docker.events import Follower
 from pytest_enclave.engine.docker.networks import EnclaveNetwork
@@ -14,14 +14,11 @@ from pytest_enclave.engine.docker.translation import translate
 from pytest_enclave.engine.protocol import Endpoint, NotReached
 from pytest_enclave.plan.service import PortSpec
 
-if TYPE_CHECKING:
-    from docker import APIClient
-
 
 class Endpoints:
     """The endpoints of one enclave's services."""
 
-    def __init__(self, client: APIClient, network: EnclaveNetwork, follower: Follower) -> None:
+    def __init__(self, client: Client, network: EnclaveNetwork, follower: Follower) -> None:
         self._client = client
         self._network = network
         self._follower = follower

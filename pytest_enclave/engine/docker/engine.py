@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from pytest_enclave.engine.clock import RealClock
+from pytest_enclave.engine.docker.client import Client
 from pytest_enclave.engine.docker.connection import connect
 from pytest_enclave.engine.docker.discovery import Found, find_engine, is_told
 from pytest_enclave.engine.docker.images import Images
@@ -22,7 +23,6 @@ from pytest_enclave.engine.docker.loading import Archives
 from pytest_enclave.engine.docker.networks import NetworkPlan, find_network
 from pytest_enclave.engine.docker.notes import Notes
 from pytest_enclave.engine.docker.owners import Owner
-from pytest_enclave.engine.docker.questions import Questions
 from pytest_enclave.engine.docker.reaper import Reaper
 from pytest_enclave.engine.docker.shape import ShaperPlan
 from pytest_enclave.engine.docker.site import CLOSING, DockerSite, SitePlan
@@ -77,15 +77,15 @@ class DockerEngine:
         self._egress = egress
         self._network = partial(NetworkPlan, pools=pools, egress=egress, publish=publish)
         self._bind_mounts = bind_mounts
-        self._shaper = shaper or ShaperPlan()
+        self._shaper = shaper or ShaperPlan.of(None, mirror)
         self._archives = Archives()
         self._clock = RealClock()
         self._http = HttpClient()
         self._lock = threading.RLock()
         self._found: Found | None = None
-        self._client: APIClient | None = None
-        self._questions: Questions | None = None
+        self._client: Client | None = None
         self._remover: APIClient | None = None
+        self._asking = threading.Lock()
         self._info: Mapping[str, object] | None = None
         self._pool: Pool | None = None
         self._reaper: Reaper | None = None
@@ -128,7 +128,7 @@ class DockerEngine:
         # Most packages build nothing.
         from pytest_enclave.engine.docker.building import Builder
 
-        return Builder(self._connected(), self._images(), self._environ).build(builds, policy, emit)
+        return Builder(self._connected().sdk, self._images(), self._environ).build(builds, policy, emit)
 
     def capacity(self) -> Capacity:
         """All CPU and memory of the engine's machine, whatever else runs there."""
@@ -149,7 +149,7 @@ class DockerEngine:
                 from pytest_enclave.engine.docker.plots import Ground, Plot
                 from pytest_enclave.engine.docker.pool import Pool
 
-                ground = Ground(self._connected(), self._removing, self._networks(), self._architecture())
+                ground = Ground(self._connected().sdk, self._removing, self._networks(), self._architecture())
                 self._pool = Pool(partial(Plot, ground))
             if self._pool is not None:
                 self._pool.prepare(services)
@@ -162,6 +162,8 @@ class DockerEngine:
     def open(self, enclave: EnclaveId, services: Collection[str] = ()) -> DockerSite:
         """A new, empty enclave: on a network that is ready for these services, or one made in the background."""
         self._guard()
+        # An engine that does not tell this is of no use, and that is known before anything is made.
+        self._information()
         pool, plan = self._pool, self._plan()
         if pool is not None and (plot := pool.take(services)):
             plan = replace(plan, plot=plot, give_back=pool.give_back)
@@ -170,6 +172,8 @@ class DockerEngine:
     def attach(self, enclave: EnclaveId) -> DockerSite:
         """An enclave that another process has made, or an earlier session (`Engine.attach`). Raises EngineError."""
         self._guard()
+        # The engine takes its time to tell, and the first run will ask.
+        threading.Thread(target=self._ask_early, name="what the engine is like", daemon=True).start()
         Notes(enclave.home).await_network()
         network = find_network(self._connected(), enclave.name, self._networks())
         return DockerSite(self._connected(), enclave, replace(self._plan(), found=network), self._http, self._removing)
@@ -193,7 +197,7 @@ class DockerEngine:
             if self._reaper is not None:
                 self._reaper.dismiss()
                 self._reaper = None
-            for client in (self._client, self._remover, self._questions):
+            for client in (self._client, self._remover):
                 if client is not None:
                     client.close()
         return leaks
@@ -211,14 +215,10 @@ class DockerEngine:
                 self._found = find_engine(self._host, self._environ)
             return self._found
 
-    def _connected(self) -> APIClient:
+    def _connected(self) -> Client:
         with self._lock:
             if self._client is None:
-                found = self._find()
-                self._client = connect(found, self._environ)
-                scheme, _, path = found.probe.endpoint.partition("://")
-                if scheme == "unix":
-                    self._questions = Questions(path, str(self._client.api_version))
+                self._client = Client.of(self._find(), self._environ)
             return self._client
 
     def _removing(self) -> APIClient:
@@ -229,19 +229,23 @@ class DockerEngine:
             return self._remover
 
     def _images(self) -> Images:
-        client = self._connected()
-        return Images(client, self._mirror, self._stall, self._archives, self._questions)
+        return Images(self._connected(), self._mirror, self._stall, self._archives)
 
     def _information(self) -> Mapping[str, object]:
         client = self._connected()
-        with self._lock:
+        with self._asking:
             if self._info is None:
                 with translate("cannot ask the Docker engine about itself"):
                     self._info = client.info()
             return self._info
 
+    def _ask_early(self) -> None:
+        # Whoever needs it asks again.
+        with suppress(EngineError):
+            self._information()
+
     def _plan(self) -> SitePlan:
-        return SitePlan(self._networks(), self._binds(), self.capacity(), archives=self._archives, shaper=self._shaper)
+        return SitePlan(self._networks(), self._binds, self.capacity, archives=self._archives, shaper=self._shaper)
 
     def _networks(self) -> NetworkPlan:
         return self._network(self._find().probe.endpoint)

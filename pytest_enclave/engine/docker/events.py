@@ -9,18 +9,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_enclave.engine.docker import labels
+from pytest_enclave.engine.docker.client import Client
 from pytest_enclave.engine.docker.notes import Notes
 from pytest_enclave.engine.docker.states import EVENTS, ContainerState, States, removed
 from pytest_enclave.engine.docker.translation import Refused, translate
 from pytest_enclave.engine.protocol import Exit
 from pytest_enclave.errors import EngineError
 from pytest_enclave.plan.facts import Status
-
-if TYPE_CHECKING:
-    from docker import APIClient
 
 Started = Callable[[str, Mapping[str, str]], None]
 
@@ -34,27 +32,36 @@ POLL = 0.2
 class Follower:
     """Keeps the states of an enclave's containers, in a thread of its own, which `follow` starts."""
 
-    def __init__(self, client: APIClient, enclave: str, notes: Notes) -> None:
+    def __init__(self, client: Client, enclave: str, notes: Notes) -> None:
         self.states = States(notes)
         self._enclave = enclave
         self._client = client
         self._filter = {**labels.of_enclave(enclave), "type": ["container"], "event": list(EVENTS)}
         self._following = threading.Event()
-        self._followed = False
+        self._tried = threading.Event()
         self._closed = threading.Event()
         self._stream: Any = None
         self._thread: threading.Thread | None = None
 
-    def follow(self, started: Started, look: Callable[[], None], any_started: Started) -> None:
+    def follow(self, started: Started, look: Callable[[], None], any_started: Started, look_first: bool) -> None:
         """Begin. `started` is told of containers that somebody else makes and starts: the ID, and the labels among
         other things; `any_started` of each start of any.
 
-        `look` looks for those that were started while nothing was followed. All may raise EngineError.
+        `look` looks for those that were started while nothing was followed; with `look_first` there may be some from
+        the beginning. All may raise EngineError.
         """
         self._thread = threading.Thread(
-            target=self._run, args=(started, look, any_started), name=f"events of {self._enclave}", daemon=True
+            target=self._run,
+            args=(started, look, any_started, look_first),
+            name=f"events of {self._enclave}",
+            daemon=True,
         )
         self._thread.start()
+
+    def follows(self, timeout: float) -> bool:
+        """Wait until following has begun, or has failed (seconds); whether it has begun, and all was looked at."""
+        self._tried.wait(timeout)
+        return self._following.is_set()
 
     def state(self, container: str) -> ContainerState | None:
         """What the container does; None if it is not known. Costs no call while events are followed."""
@@ -113,27 +120,31 @@ class Follower:
             return known
         return self.states.ended(container, known, reported["ExitCode"], ran_out)
 
-    def _run(self, started: Started, look: Callable[[], None], any_started: Started) -> None:
+    def _run(self, started: Started, look: Callable[[], None], any_started: Started, look_first: bool) -> None:
         while not self._closed.is_set():
             with suppress(EngineError):
-                self._follow(started, look, any_started)
+                self._follow(started, look, any_started, look_first)
             self._following.clear()
+            self._tried.set()
             self._closed.wait(RECONNECT)
 
-    def _follow(self, started: Started, look: Callable[[], None], any_started: Started) -> None:
-        with translate("cannot follow the engine's events"):
-            stream = self._stream = self._client.events(filters=self._filter, decode=True)
+    def _follow(self, started: Started, look: Callable[[], None], any_started: Started, look_first: bool) -> None:
+        with translate("cannot follow the engine's events"), self._client.events(self._filter) as stream:
+            self._stream = stream
             if self._closed.is_set():
                 self._hang_up()
                 return
-            if known := self.states.known():
-                # What was known from the beginning has just been looked at.
-                for container in known if self._followed else ():
+            if (known := self.states.known()) or look_first:
+                for container in known:
                     self.refresh(container)
                 look()
-            self._followed = True
             self._following.set()
+            self._tried.set()
             self.states.wake()
+            # Of an end that was told of a moment ago, the engine's lists do not know yet.
+            for container in self.states.known():
+                if container not in known and not self._closed.is_set():
+                    self.refresh(container)
             if self._closed.is_set():
                 return
             for event in stream:

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from pytest_enclave.engine.clock import RealClock
+from pytest_enclave.engine.docker.client import Client
 from pytest_enclave.engine.docker.loading import Archives, Unloadable
 from pytest_enclave.engine.docker.pull_failures import PullFailed, problem_of
 from pytest_enclave.engine.docker.pulling import Puller
-from pytest_enclave.engine.docker.questions import Questions
 from pytest_enclave.engine.docker.translation import Refused, translate
 from pytest_enclave.engine.protocol import NO_LOGINS, PullPolicy
 from pytest_enclave.errors import EngineError, Problem
 from pytest_enclave.plan.events import Emit, Warned
 from pytest_enclave.plan.image_sources import Login
 from pytest_enclave.plan.images import HOST_ROOT, Archive, only_embedded
-
-if TYPE_CHECKING:
-    from docker import APIClient
 
 AT_A_TIME = 4
 """Images that are pulled at the same time (behaviour.md §5.4)."""
@@ -33,15 +29,13 @@ SIMILAR = 3
 class Images(msgspec.Struct, frozen=True):
     """The engine's images. `mirror` is a prefix that is tried in front of references that name no registry.
 
-    A pull that stands still for `stall` seconds is given up. `archives` are those of packages. `questions` are a
-    faster way than the client's to ask for what is there, where there is one.
+    A pull that stands still for `stall` seconds is given up. `archives` are those of packages.
     """
 
-    client: APIClient
+    client: Client
     mirror: str = ""
     stall: float = 60.0
     archives: Archives = msgspec.field(default_factory=Archives)
-    questions: Questions | None = None
 
     def name_of(self, reference: str) -> str | None:
         """What the engine calls the image, None where it cannot have it."""
@@ -58,11 +52,9 @@ class Images(msgspec.Struct, frozen=True):
         name = self.name_of(reference)
         if name is None:
             return None
-        if self.questions is not None and (told := self.questions.image(name)) is not None:
-            return str(told["Id"])
         try:
             with translate(f'cannot look up image "{reference}"'):
-                return str(self.client.inspect_image(name)["Id"])  # type: ignore[no-untyped-call]
+                return str(self.client.inspect_image(name)["Id"])
         except Refused as refused:
             if refused.status in (400, 404):
                 return None
@@ -105,7 +97,7 @@ class Images(msgspec.Struct, frozen=True):
 
     def _load(self, reference: str, archive: Archive) -> str | Problem:
         try:
-            self.archives.load(self.client, archive)
+            self.archives.load(self.client.sdk, archive)
         except Unloadable as no:
             return Problem(f'image "{reference}": {no.reason}', subject=reference, remedy=no.remedy)
         return self.digest(reference) or Problem(
@@ -116,7 +108,7 @@ class Images(msgspec.Struct, frozen=True):
         """Local images with a name like that; none where the engine does not tell."""
         try:
             with translate("cannot list images"):
-                images = self.client.images()
+                images = self.client.sdk.images()
         except EngineError:
             return []
         tags = [tag for image in images for tag in image.get("RepoTags") or () if "<none>" not in tag]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pytest_enclave.engine.docker import labels
+from pytest_enclave.engine.docker.client import Client
 from pytest_enclave.engine.docker.notes import Notes
 from pytest_enclave.engine.docker.reachability import Reach, is_own_address, join, published_reach
 from pytest_enclave.engine.docker.subnets import POOLS, free_subnets, routed_here
@@ -123,7 +124,7 @@ def _number(subnet: IPv4Network, address: str) -> int:
     return int(IPv4Address(address)) - int(subnet[2])
 
 
-def find_network(client: APIClient, name: str, plan: NetworkPlan) -> Network:
+def find_network(client: Client, name: str, plan: NetworkPlan) -> Network:
     """An enclave's network that somebody has made. Raises EngineError where there is none."""
     doing = "cannot inspect the enclave's network"
     try:
@@ -135,7 +136,7 @@ def find_network(client: APIClient, name: str, plan: NetworkPlan) -> Network:
         found = {}
     if (found.get("Labels") or {}).get(labels.ENCLAVE) != name or not (subnets := _subnets([found])):
         raise EngineError(f"the enclave {name} is gone: the engine has no network of it")
-    return Network(name, subnets[0], _reach(client, name, subnets[0], plan))
+    return Network(name, subnets[0], _reach(lambda: client.sdk, name, subnets[0], plan))
 
 
 def make_network(client: APIClient, name: str, marks: Mapping[str, str], plan: NetworkPlan) -> Network:
@@ -152,7 +153,7 @@ def make_network(client: APIClient, name: str, marks: Mapping[str, str], plan: N
             if "overlap" not in refused.explanation:
                 raise
             continue
-        return Network(name, subnet, _reach(client, name, subnet, plan))
+        return Network(name, subnet, _reach(lambda: client, name, subnet, plan))
     raise _no_room(networks)
 
 
@@ -170,7 +171,7 @@ def _create(client: APIClient, name: str, marks: Mapping[str, str], subnet: IPv4
     )
 
 
-def _reach(client: APIClient, name: str, subnet: IPv4Network, plan: NetworkPlan) -> Reach:
+def _reach(client: Callable[[], APIClient], name: str, subnet: IPv4Network, plan: NetworkPlan) -> Reach:
     published = published_reach(plan.endpoint)
     if plan.publish is not None:
         return published if plan.publish else Reach(direct=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pytest_enclave.engine.docker import labels
+from pytest_enclave.engine.docker.client import Client
 from pytest_enclave.engine.docker.images import Images
 from pytest_enclave.engine.docker.translation import translate
 from pytest_enclave.errors import EngineError
@@ -85,7 +86,7 @@ def have_image(client: APIClient, architecture: str) -> None:
     """Have the image on the engine. Raises EngineError, also for an architecture that there is no program for."""
     if architecture not in MACHINES:
         raise EngineError(f"there is no pause program for {architecture}")
-    if Images(client).digest(REFERENCE) is not None:
+    if Images(Client.over(client)).digest(REFERENCE) is not None:
         return
     changes = ['ENTRYPOINT ["/pause"]', f"LABEL {labels.PAUSE}={TAG}"]
     with translate("cannot import the image of pods"):

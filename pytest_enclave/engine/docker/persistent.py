@@ -9,16 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_enclave.engine.docker import labels
+from pytest_enclave.engine.docker.client import Client
 from pytest_enclave.engine.docker.containers import create_helper, remove_helper
 from pytest_enclave.engine.docker.frozen import FrozenDirectory
 from pytest_enclave.engine.docker.translation import translate
 from pytest_enclave.engine.docker.volumes import put_volume, take_volumes
-
-if TYPE_CHECKING:
-    from docker import APIClient
 
 INSIDE = "/enclave-files"
 """Where a volume is mounted while its content is copied."""
@@ -27,7 +25,7 @@ INSIDE = "/enclave-files"
 class PersistentVolumes:
     """The persistent directories of one enclave. `marks` are its labels."""
 
-    def __init__(self, client: APIClient, enclave: str, marks: Mapping[str, str]) -> None:
+    def __init__(self, client: Client, enclave: str, marks: Mapping[str, str]) -> None:
         self._client = client
         self._enclave = enclave
         self._marks = dict(marks)
@@ -62,7 +60,7 @@ class PersistentVolumes:
             doing = f'cannot read the persistent directory "{key}"'
             with translate(doing), self._holder(key, image) as holder:
                 mounts = [{"Type": "volume", "Destination": INSIDE}]
-                [content] = take_volumes(self._client, holder, mounts, (), doing)
+                [content] = take_volumes(self._client.sdk, holder, mounts, (), doing)
             yield FrozenDirectory(key, image, content)
 
     def put(self, frozen: FrozenDirectory) -> None:
@@ -71,7 +69,7 @@ class PersistentVolumes:
             translate(f'cannot fill the persistent directory "{frozen.key}"'),
             self._holder(frozen.key, frozen.image) as holder,
         ):
-            put_volume(self._client, holder, frozen.content)
+            put_volume(self._client.sdk, holder, frozen.content)
         with self._lock:
             self._images[frozen.key] = frozen.image
 
@@ -81,7 +79,7 @@ class PersistentVolumes:
             images, any_image = dict(self._images), self._any_image
         if any_image:
             with translate("cannot list the enclave's persistent directories"):
-                volumes = self._client.volumes(filters=dict(labels.of_enclave(self._enclave)))["Volumes"] or []
+                volumes = self._client.sdk.volumes(filters=dict(labels.of_enclave(self._enclave)))["Volumes"] or []
             start = self._name("")
             names = [volume["Name"] for volume in volumes if volume["Name"].startswith(start)]
             images = {**dict.fromkeys((name.removeprefix(start) for name in names), any_image), **images}
@@ -104,8 +102,8 @@ class PersistentVolumes:
             "HostConfig": {"Mounts": [self._mount(INSIDE, key, True)], "NetworkMode": "none"},
         }
         name = f"{self._name(key)}-holder"
-        container = create_helper(self._client, config, name)
+        container = create_helper(self._client.sdk, config, name)
         try:
             yield container
         finally:
-            remove_helper(self._client, container)
+            remove_helper(self._client.sdk, container)

@@ -47,8 +47,8 @@ class Answer(msgspec.Struct, frozen=True):
 class UnixConnection(http.client.HTTPConnection):
     """HTTP through a unix socket, at whose other end a Docker engine is thought to be."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=PATIENCE)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -63,13 +63,13 @@ def ping(endpoint: str, tls: Tls | None = None) -> Answer:
 
     Behind `ssh://` and `npipe://` nobody is asked: whether one answers shows when it is first used.
     """
-    scheme, _, rest = endpoint.partition("://")
+    scheme = endpoint.partition("://")[0]
     if scheme in ("ssh", "npipe"):
         return Answer("", "")
     if scheme not in ("unix", "tcp", "http", "https"):
         raise NoAnswer(f"{scheme}:// is not an address that can be connected to")
     try:
-        connection = UnixConnection(rest) if scheme == "unix" else _tcp_connection(endpoint, tls)
+        connection = connection_to(endpoint, tls)
         try:
             connection.request("GET", "/_ping")
             response = connection.getresponse()
@@ -87,12 +87,16 @@ def ping(endpoint: str, tls: Tls | None = None) -> Answer:
     return Answer(product.removeprefix("Docker/"), api_version)
 
 
-def _tcp_connection(endpoint: str, tls: Tls | None) -> http.client.HTTPConnection:
+def connection_to(endpoint: str, tls: Tls | None, timeout: float = PATIENCE) -> http.client.HTTPConnection:
+    """A connection that is made when it is first used; `timeout` is how long the engine may be silent, in seconds."""
+    scheme, _, rest = endpoint.partition("://")
+    if scheme == "unix":
+        return UnixConnection(rest, timeout)
     address = urlsplit(endpoint)
     host = address.hostname or "localhost"
-    if tls is None and address.scheme != "https":
-        return http.client.HTTPConnection(host, address.port or 2375, timeout=PATIENCE)
-    return http.client.HTTPSConnection(host, address.port or 2376, timeout=PATIENCE, context=_tls_context(tls))
+    if tls is None and scheme != "https":
+        return http.client.HTTPConnection(host, address.port or 2375, timeout=timeout)
+    return http.client.HTTPSConnection(host, address.port or 2376, timeout=timeout, context=_tls_context(tls))
 
 
 def _tls_context(tls: Tls | None) -> ssl.SSLContext:

@@ -8,9 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_enclave.engine.docker.freezing import Freezer
-from pytest_enclave.engine.docker.frozen import FrozenEnclave
-from pytest_enclave.engine.docker.removal import remove_images
 from pytest_enclave.engine.docker.service import Service
 from pytest_enclave.engine.docker.states import ContainerState
 from pytest_enclave.engine.protocol import Leak
@@ -18,6 +15,9 @@ from pytest_enclave.errors import EngineError
 
 if TYPE_CHECKING:
     from docker import APIClient
+
+    from pytest_enclave.engine.docker.freezing import Freezer
+    from pytest_enclave.engine.docker.frozen import FrozenEnclave
 
 REMOVING = 15.0
 """Seconds that removing the images of a freeze may take, while the enclave goes on."""
@@ -31,7 +31,7 @@ class Points:
         enclave: str,
         endpoint: str,
         remover: Callable[[], APIClient],
-        freezer: Freezer,
+        freezer: Callable[[], Freezer],
         origin: FrozenEnclave | None,
     ) -> None:
         self._enclave = enclave
@@ -46,6 +46,8 @@ class Points:
 
     def freeze(self, services: Sequence[tuple[Service, ContainerState]], addresses: Mapping[str, str]) -> None:
         """Freeze services, which from now on is the latest point. Raises EngineError, ServiceError: then it is not."""
+        from pytest_enclave.engine.docker.frozen import FrozenEnclave
+
         with self._freezing:
             name = f"{self._enclave}-{secrets.token_hex(4)}"
             point = FrozenEnclave(name, addresses, self._remove_images, self._origin)
@@ -53,7 +55,7 @@ class Points:
             with self._lock:
                 self._held.append(point)
             try:
-                self._freezer.freeze(services, point)
+                self._freezer().freeze(services, point)
             except BaseException:
                 self._release(point)
                 raise
@@ -91,4 +93,6 @@ class Points:
                 self._held.remove(point)
 
     def _remove_images(self, freeze: str, deadline: float) -> list[Leak]:
+        from pytest_enclave.engine.docker.removal import remove_images
+
         return remove_images(self._remover(), self._endpoint, freeze, deadline)

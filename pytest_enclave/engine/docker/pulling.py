@@ -6,16 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytest_enclave.engine.docker.client import Client
 from pytest_enclave.engine.docker.pull_failures import PullFailed
 from pytest_enclave.engine.docker.translation import Refused, Unanswered, accepted, translate
 from pytest_enclave.engine.protocol import NO_LOGINS
 from pytest_enclave.plan.events import Emit, ImageProgress
 from pytest_enclave.plan.image_sources import HUB, Login
-
-if TYPE_CHECKING:
-    from docker import APIClient
 
 EVERY = 0.1
 """Seconds between two tellings of progress."""
@@ -31,7 +29,7 @@ class Puller:
     """Pulls images, several at a time if need be; those that have `logins` with these alone, and from no mirror."""
 
     def __init__(
-        self, client: APIClient, mirror: str, stall: float, emit: Emit, logins: Mapping[str, Login] = NO_LOGINS
+        self, client: Client, mirror: str, stall: float, emit: Emit, logins: Mapping[str, Login] = NO_LOGINS
     ) -> None:
         self.logins = logins
         self._client = client
@@ -81,9 +79,10 @@ class Puller:
             with translate("pull"):
                 registry, _ = resolve_repository_name(repository)
                 login = self.logins.get(reference)
-                header = _header(login) if login else get_config_header(self._client, registry)
-                response = self._client.post(
-                    f"{self._client.base_url}/v{self._client.api_version}/images/create",
+                sdk = self._client.sdk
+                header = _header(login) if login else get_config_header(sdk, registry)
+                response = sdk.post(
+                    f"{sdk.base_url}/v{sdk.api_version}/images/create",
                     params={"fromImage": repository, "tag": tag or "latest"},
                     headers={"X-Registry-Auth": header} if header else {},
                     stream=True,
@@ -106,7 +105,7 @@ class Puller:
             return
         try:
             with translate("tag"):
-                self._client.tag(pulled, repository, tag or "latest")
+                self._client.sdk.tag(pulled, repository, tag or "latest")
         except Refused as refused:
             raise PullFailed(refused.explanation) from None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -57,14 +58,14 @@ def published_reach(endpoint: str) -> Reach:
     return Reach(direct=False, publish_on="0.0.0.0", host=host)
 
 
-def join(client: APIClient, network: str, address: str, mounts: Path = MOUNTS) -> bool:
+def join(client: Callable[[], APIClient], network: str, address: str, mounts: Path = MOUNTS) -> bool:
     """Join the network if the test process runs in a container that this engine knows; whether it did."""
     own = own_container(mounts)
     if own is None:
         return False
     try:
         with translate("cannot join the enclave's network"):
-            client.connect_container_to_network(own, network, ipv4_address=address)
+            client().connect_container_to_network(own, network, ipv4_address=address)
     except Refused as refused:
         # Another process in this container may have joined it.
         return "already exists in network" in refused.explanation

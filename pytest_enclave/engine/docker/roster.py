@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from pytest_enclave.engine.docker import labels
+from pytest_enclave.engine.docker.client import Client
 from pytest_enclave.engine.docker.inscriptions import Inscription, read_inscription
 from pytest_enclave.engine.docker.notes import Notes
 from pytest_enclave.engine.docker.service import Service
@@ -15,9 +16,6 @@ from pytest_enclave.engine.docker.states import ContainerState
 from pytest_enclave.engine.docker.translation import Refused, translate
 from pytest_enclave.engine.protocol import Exit
 from pytest_enclave.plan.facts import Status
-
-if TYPE_CHECKING:
-    from docker import APIClient
 
 Found = tuple[Service, ContainerState]
 
@@ -27,7 +25,7 @@ _LIVES = {"running": Status.RUNNING, "restarting": Status.RUNNING, "paused": Sta
 class Roster(msgspec.Struct, frozen=True):
     """Looks services up. What somebody was killed in the middle of making, or is making right now, is none yet."""
 
-    client: APIClient
+    client: Client
     enclave: str
     notes: Notes
 
@@ -49,7 +47,7 @@ class Roster(msgspec.Struct, frozen=True):
 
     def _listed(self, mine: Mapping[str, list[str]]) -> list[Found]:
         with translate("cannot list the enclave's containers"):
-            listed = self.client.containers(all=True, filters=dict(mine))
+            listed = self.client.containers(mine)
         services = [each for each in listed if labels.SERVICE in each["Labels"]]
         told = [(read_inscription(each["Id"], each["Labels"]), each) for each in services]
         found = [self._found(*each) for each in sorted(told, key=lambda each: each[0].at)]

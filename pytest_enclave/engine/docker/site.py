@@ -14,33 +14,22 @@ from msgspec.structs import replace
 
 from pytest_enclave.engine.clock import attempted
 from pytest_enclave.engine.docker import labels
-from pytest_enclave.engine.docker.archives import read_archive
-from pytest_enclave.engine.docker.artifacts import ArtifactMounts
-from pytest_enclave.engine.docker.commands import run_command
+from pytest_enclave.engine.docker.client import Client
 from pytest_enclave.engine.docker.endpoints import Endpoints
 from pytest_enclave.engine.docker.events import Follower
-from pytest_enclave.engine.docker.forking import ForkFiles, Thaw, not_forked
-from pytest_enclave.engine.docker.freezing import Freezer
-from pytest_enclave.engine.docker.frozen import FrozenEnclave
 from pytest_enclave.engine.docker.gate import Gate
 from pytest_enclave.engine.docker.images import Images
-from pytest_enclave.engine.docker.lifecycle import Lifecycle
-from pytest_enclave.engine.docker.listening import accepts_connections, listens_behind_proxy
 from pytest_enclave.engine.docker.live import LiveServices
 from pytest_enclave.engine.docker.loading import Archives
-from pytest_enclave.engine.docker.logs import read_logs
 from pytest_enclave.engine.docker.networks import EnclaveNetwork, Network, NetworkPlan, make_network
 from pytest_enclave.engine.docker.notes import Notes
 from pytest_enclave.engine.docker.owners import ownership
 from pytest_enclave.engine.docker.persistent import PersistentVolumes
-from pytest_enclave.engine.docker.plots import Plot
 from pytest_enclave.engine.docker.points import Points
-from pytest_enclave.engine.docker.removal import remove_enclave
 from pytest_enclave.engine.docker.roster import Roster
 from pytest_enclave.engine.docker.service import Service
 from pytest_enclave.engine.docker.shape import Shape, ShaperPlan, Surroundings
 from pytest_enclave.engine.docker.shaping import Shaping
-from pytest_enclave.engine.docker.starting import Starter
 from pytest_enclave.engine.docker.states import fact
 from pytest_enclave.engine.http import HttpClient
 from pytest_enclave.engine.protocol import (
@@ -67,22 +56,30 @@ if TYPE_CHECKING:
     from docker import APIClient
 
     from pytest_enclave.engine.docker.conversation import DockerConversation
+    from pytest_enclave.engine.docker.deeds import Deeds
+    from pytest_enclave.engine.docker.forking import ForkFiles
+    from pytest_enclave.engine.docker.frozen import FrozenEnclave
+    from pytest_enclave.engine.docker.plots import Plot
     from pytest_enclave.engine.docker.terminal import DockerTerminal
 
 CLOSING = 30.0
 """Seconds that closing an enclave may take."""
 
+BEGINNING = 1.0
+"""Seconds that the engine may take to begin with its events, before it is asked what there is without them."""
+
 
 class SitePlan(msgspec.Struct, frozen=True):
-    """How an enclave is made: its network, and whether artifacts may be bind-mounted.
+    """How an enclave is made: its network, whether artifacts may be bind-mounted, and the engine's capacity.
 
-    On a plot, if there is one; what has it back when nothing of the enclave is left on it. `archives` are those
-    that packages name as images. A fork is made of its `origin`. One that is there already has its network `found`.
+    The last two are asked for when they are needed. On a plot, if there is one; what has it back when nothing of the
+    enclave is left on it. `archives` are those that packages name as images. A fork is made of its `origin`. One that
+    is there already has its network `found`.
     """
 
     network: NetworkPlan
-    binds: bool
-    capacity: Capacity
+    binds: Callable[[], bool]
+    capacity: Callable[[], Capacity]
     plot: Plot | None = None
     give_back: Callable[[Plot], None] = lambda _: None
     archives: Archives = msgspec.field(default_factory=Archives)
@@ -100,14 +97,14 @@ class DockerSite:
 
     def __init__(
         self,
-        client: APIClient,
+        client: Client,
         enclave: EnclaveId,
         plan: SitePlan,
         http: HttpClient,
         remover: Callable[[], APIClient],
     ) -> None:
-        marks = ownership(enclave)
-        notes = Notes(enclave.home)
+        self._marks = marks = ownership(enclave)
+        self._notes = notes = Notes(enclave.home)
         self._client = client
         self._enclave = enclave.name
         self._id = enclave
@@ -119,34 +116,21 @@ class DockerSite:
         self._follower = Follower(client, enclave.name, notes)
         self._plot = plan.plot
         self._network = _network(client, enclave.name, marks, plan, notes)
-        self._mounts = ArtifactMounts(client, enclave.name, marks, plan.binds)
         self._persistent = PersistentVolumes(client, enclave.name, marks)
         holder = enclave.holder or os.getpid()
         endpoint = plan.network.endpoint
         self._shaping = Shaping(Surroundings(client, endpoint, enclave.name, marks, notes, holder, plan.shaper))
-        self._starter = Starter(
-            client,
-            enclave.name,
-            marks,
-            self._mounts,
-            self._persistent,
-            self._follower,
-            self._gate,
-            plan.capacity,
-            self._shaping,
-            plan.plot,
-        )
-        self._lifecycle = Lifecycle(client, self._follower, self._shaping)
+        self._made: Deeds | None = None
         self._images = Images(client, archives=plan.archives)
         self._live = LiveServices(self._follower, Roster(client, enclave.name, notes), self._met)
         self._endpoints = Endpoints(client, self._network, self._follower)
-        self._files = ForkFiles(notes.directory)
-        freezer = Freezer(client, enclave.name, marks, self._gate, self._lifecycle, self._persistent)
-        self._points = Points(enclave.name, self._endpoint, remover, freezer, plan.origin)
+        self._files: ForkFiles | None = None
+        self._points = Points(enclave.name, self._endpoint, remover, lambda: self._deeds().freezer, plan.origin)
         self._lock = threading.Lock()
-        if plan.found is not None:
-            self._live.look()
-        self._follower.follow(self._live.started, self._live.look, self._started)
+        is_found = plan.found is not None
+        self._follower.follow(self._live.started, self._live.look, self._started, look_first=is_found)
+        if is_found and not self._follower.follows(BEGINNING):
+            self._look_alone()
 
     def observe(self) -> Mapping[str, ServiceFact]:
         """Every live service by name; no call to the engine while its events are followed."""
@@ -186,12 +170,14 @@ class DockerSite:
                     # Its name is not to be found any more.
                     self._plot.discard(name)
             else:
-                self._lifecycle.act(name, self._live.named(name).container, action)
+                self._deeds().lifecycle.act(name, self._live.named(name).container, action)
 
     def exec(self, name: str, command: Sequence[str], deadline: float | None) -> ExecResult:
         """Run a command in a service (`Site.exec`)."""
+        from pytest_enclave.engine.docker.commands import run_command
+
         container = self._live.running(name)
-        return run_command(self._client, container, command, deadline, f'service "{name}"')
+        return run_command(self._client.sdk, container, command, deadline, f'service "{name}"')
 
     def terminal(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> DockerTerminal:
         """Run a command in a service, on a terminal (`Site.terminal`)."""
@@ -199,13 +185,16 @@ class DockerSite:
         from pytest_enclave.engine.docker.terminal import DockerTerminal
 
         container = self._live.running(name)
-        return DockerTerminal(self._client, container, command, environment, f'service "{name}"')
+        return DockerTerminal(
+            self._client.sdk, self._client.endpoint, container, command, environment, f'service "{name}"'
+        )
 
     def converse(self, name: str, command: Sequence[str]) -> DockerConversation:
         """Run a command in a service, which reads and writes (`Site.converse`)."""
         from pytest_enclave.engine.docker.conversation import DockerConversation
 
-        return DockerConversation(self._client, self._live.running(name), command, f'service "{name}"')
+        container = self._live.running(name)
+        return DockerConversation(self._client.sdk, self._client.endpoint, container, command, f'service "{name}"')
 
     def request(self, name: str, port: PortSpec, request: HttpRequest, deadline: float | None) -> HttpResponse:
         """Ask a service over HTTP. Raises DeadlineExceeded or NotReached."""
@@ -214,6 +203,8 @@ class DockerSite:
 
     def accepts(self, name: str, port: PortSpec) -> bool:
         """Whether something accepts connections on the service's port right now. UDP and SCTP: always."""
+        from pytest_enclave.engine.docker.listening import accepts_connections, listens_behind_proxy
+
         if port.transport_protocol != "TCP":
             return True
         try:
@@ -221,9 +212,11 @@ class DockerSite:
             endpoint = self._endpoints.private(self._live.named(name), port)
             if self._network.ready().reach.direct:
                 return accepts_connections(endpoint)
+            from pytest_enclave.engine.docker.commands import run_command
+
             deadline = time.monotonic() + 2
             return listens_behind_proxy(
-                endpoint, port.number, lambda command: run_command(self._client, container, command, deadline)
+                endpoint, port.number, lambda command: run_command(self._client.sdk, container, command, deadline)
             )
         except (NotReached, DeadlineExceeded):
             return False
@@ -234,14 +227,19 @@ class DockerSite:
 
     def read(self, name: str, path: str) -> Iterator[bytes]:
         """A tar stream of a file or directory inside the service. Raises NotReached where there is none."""
-        return read_archive(self._client, self._live.container(name), path, f'cannot read {path} of service "{name}"')
+        from pytest_enclave.engine.docker.archives import read_archive
+
+        container = self._live.container(name)
+        return read_archive(self._client.sdk, container, path, f'cannot read {path} of service "{name}"')
 
     def logs(self, name: str, since: float | None = None) -> Sequence[LogLine]:
         """What the service has written since then (seconds since the epoch), oldest first; nothing if it is gone."""
+        from pytest_enclave.engine.docker.logs import read_logs
+
         service, state = self._live.find(name), self._live.state(name)
         if service is None or state is None or state.gone:
             return []
-        return read_logs(self._client, name, service.container, since, whole=service.spec.terminal)
+        return read_logs(self._client.sdk, name, service.container, since, whole=service.spec.terminal)
 
     def exit_of(self, name: str) -> Exit | None:
         """How the service's process ended, or None while it lives; no call while events are followed."""
@@ -278,6 +276,8 @@ class DockerSite:
         files of artifacts the new addresses stand for the old ones; what a service has written itself stays as it is.
         Public ports are published wherever there is room: `dial` tells. Returns when the services' processes run.
         """
+        from pytest_enclave.engine.docker.forking import not_forked
+
         self._gate.check()
         origin = self._points.hold(enclave.name)
         site = DockerSite(self._client, enclave, self._plan.fork(origin), self._http, self._remover)
@@ -312,13 +312,16 @@ class DockerSite:
 
         May be called again, at any time, from any thread, also while services are being started.
         """
+        from pytest_enclave.engine.docker.removal import remove_enclave
+
         deadline = time.monotonic() + CLOSING
         at_rest = self._let_go()
         self._shaping.end()
         leaks = remove_enclave(self._remover(), self._endpoint, self._enclave, deadline)
         if not leaks:
             self._live.clear()
-            self._files.remove()
+            if self._files is not None:
+                self._files.remove()
             with self._lock:
                 plot, self._plot = self._plot, None
             if plot is not None and at_rest:
@@ -327,12 +330,42 @@ class DockerSite:
 
     def _begin_as(self, origin: FrozenEnclave, shape: Shape) -> None:
         """Have the services of an enclave that was frozen. Raises EngineError, ServiceError."""
+        from pytest_enclave.engine.docker.forking import ForkFiles, Thaw
+
+        deeds = self._deeds()
+        self._files = ForkFiles(self._notes.directory)
         if shape.connections:
             self._shaping.shape(shape, {name: self._network.address(name) for name in origin.addresses}, dict)
         thaw = Thaw(
-            self._starter, self._lifecycle, self._gate, self._live, self._network, self._files, self._persistent
+            deeds.starter, deeds.lifecycle, self._gate, self._live, self._network, self._files, self._persistent
         )
         thaw.thaw(origin)
+
+    def _look_alone(self) -> None:
+        """Look at what is there, while nothing is followed. Raises EngineError."""
+        try:
+            self._live.look()
+        except EngineError:
+            self._follower.close()
+            raise
+
+    def _deeds(self) -> Deeds:
+        """What is done to services. Raises EngineError."""
+        from pytest_enclave.engine.docker.deeds import Deeds
+
+        with self._lock:
+            if self._made is None:
+                self._made = Deeds(
+                    self._client.sdk,
+                    self._enclave,
+                    self._marks,
+                    self._plan,
+                    self._gate,
+                    self._follower,
+                    self._shaping,
+                    self._persistent,
+                )
+            return self._made
 
     def _bring_up(self, spec: ServiceSpec, network: Network, artifacts: Mapping[str, Path]) -> None:
         name = self._images.name_of(spec.image)
@@ -341,13 +374,13 @@ class DockerSite:
             raise ImageUnavailable(f'image "{spec.image}" is not on the engine')
         if (before := self._live.pop(spec.name)) is not None:
             self._remove(before)
-        container = self._starter.start(replace(spec, image=name), image, network, artifacts)
+        container = self._deeds().starter.start(replace(spec, image=name), image, network, artifacts)
         self._live.put(Service(spec, container, {artifact: artifacts[artifact] for artifact in spec.files.values()}))
 
     def _remove(self, service: Service) -> None:
         """Remove what was taken out. Raises EngineError: then it is still there, for whoever tries again."""
         try:
-            self._lifecycle.remove(service.spec.name, service.container)
+            self._deeds().lifecycle.remove(service.spec.name, service.container)
         except EngineError:
             self._live.put(service)
             raise
@@ -379,10 +412,10 @@ class DockerSite:
         return at_rest
 
 
-def _network(client: APIClient, enclave: str, marks: Mapping[str, str], plan: SitePlan, notes: Notes) -> EnclaveNetwork:
+def _network(client: Client, enclave: str, marks: Mapping[str, str], plan: SitePlan, notes: Notes) -> EnclaveNetwork:
     """The enclave's network: one that is there, the plot's if it is on one, else a new one."""
     if (found := plan.found) is not None:
         return EnclaveNetwork(enclave, lambda: found, {}, notes)
     if (plot := plan.plot) is not None:
         return EnclaveNetwork(enclave, lambda: plot.network, plot.addresses, notes)
-    return EnclaveNetwork(enclave, lambda: make_network(client, enclave, marks, plan.network), {}, notes)
+    return EnclaveNetwork(enclave, lambda: make_network(client.sdk, enclave, marks, plan.network), {}, notes)

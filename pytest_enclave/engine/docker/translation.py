@@ -1,4 +1,4 @@
-"""The Docker SDK's exceptions, turned into this project's: short texts, and no traceback of layers below.
+"""What the SDK and our own questions raise, turned into this project's: short texts, no traceback of layers below.
 
 Inside this folder the two classes here are told apart by what can be done about them; outside, both are EngineErrors.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -41,31 +42,75 @@ class Unanswered(EngineError):
     """The engine did not answer, or stopped answering."""
 
 
+class Declined(Exception):
+    """The engine answered over its socket, and said no: its HTTP status, and what it said."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(status, body)
+        self.status = status
+        self.body = body
+
+
 @contextmanager
 def translate(doing: str) -> Iterator[None]:
-    """Run SDK calls; what they raise becomes Refused or Unanswered, beginning with what was being done.
+    """Ask the engine; what that raises becomes Refused or Unanswered, beginning with what was being done.
 
-    The SDK's exception stays reachable as `__context__`, but no traceback shows it: it is 25 lines of its insides.
+    The exception stays reachable as `__context__`, but no traceback shows it: the SDK's are 25 lines of its insides.
     """
+    try:
+        yield
+    except Declined as declined:
+        raise Refused(doing, declined.status, clean(_message(declined.body, declined.status))) from None
+    except EngineError:
+        raise
+    except Exception as error:
+        if (told := _translated(doing, error)) is None:
+            raise
+        raise told from None
+
+
+def _translated(doing: str, error: Exception) -> EngineError | None:
+    # Nobody raises what the SDK raises before somebody has imported it, which takes its time.
+    if "docker" in sys.modules and (told := _of_sdk(doing, error)) is not None:
+        return told
+    if isinstance(error, json.JSONDecodeError):
+        return _lost(doing, BROKEN_OFF)
+    if isinstance(error, TimeoutError):
+        return _silent(doing)
+    if isinstance(error, (http.client.HTTPException, OSError)):
+        return _lost(doing, _last(error))
+    return None
+
+
+def _of_sdk(doing: str, error: Exception) -> EngineError | None:
+    """What the SDK and the layers below it raise; None for all else."""
     import docker.errors
     import requests
     import urllib3.exceptions
 
-    try:
-        yield
-    except docker.errors.APIError as error:
+    if isinstance(error, docker.errors.APIError):
         status = error.response.status_code if error.response is not None else 0
-        raise Refused(doing, status, clean(str(error.explanation or error))) from None
-    except docker.errors.DockerException as error:
-        raise Unanswered(f"{doing}: {clean(str(error))}") from None
-    except requests.HTTPError as error:
-        raise Refused(doing, error.response.status_code, clean(_message(error.response))) from None
-    except (json.JSONDecodeError, docker.errors.StreamParseError):
-        raise Unanswered(f"{doing}: the connection to the Docker engine is lost ({BROKEN_OFF})") from None
-    except (requests.Timeout, urllib3.exceptions.TimeoutError):
-        raise Unanswered(f"{doing}: the Docker engine does not answer") from None
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise Unanswered(f"{doing}: the connection to the Docker engine is lost ({_last(error)})") from None
+        return Refused(doing, status, clean(str(error.explanation or error)))
+    if isinstance(error, docker.errors.DockerException):
+        return Unanswered(f"{doing}: {clean(str(error))}")
+    if isinstance(error, requests.HTTPError):
+        status = error.response.status_code
+        return Refused(doing, status, clean(_message(error.response.text, status)))
+    if isinstance(error, (requests.JSONDecodeError, docker.errors.StreamParseError)):
+        return _lost(doing, BROKEN_OFF)
+    if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
+        return _silent(doing)
+    if isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError)):
+        return _lost(doing, _last(error))
+    return None
+
+
+def _silent(doing: str) -> Unanswered:
+    return Unanswered(f"{doing}: the Docker engine does not answer")
+
+
+def _lost(doing: str, reason: str) -> Unanswered:
+    return Unanswered(f"{doing}: the connection to the Docker engine is lost ({reason})")
 
 
 def clean(text: str) -> str:
@@ -85,12 +130,12 @@ def accepted(response: Response) -> Response:
     return response
 
 
-def _message(response: Response) -> str:
-    """What the engine says in a response that reports an error."""
+def _message(body: str, status: int) -> str:
+    """What the engine says in an answer that reports an error."""
     try:
-        return str(response.json()["message"])
+        return str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
-        return response.text or f"status {response.status_code}"
+        return body or f"status {status}"
 
 
 def _last(error: BaseException) -> str:
