@@ -44,19 +44,27 @@ class Port(msgspec.Struct, frozen=True):
 
 
 class Service:
-    """A service of an enclave. What a test does with it never becomes part of the enclave's plan."""
+    """A service of an enclave. What a test does with it never becomes part of the enclave's plan.
+
+    `site` and `faults` are its enclave's; they raise EngineError where that is closed, and so does most that is done.
+    """
 
     def __init__(
-        self, name: str, config: ServiceConfig, site: Site, clock: Clock, faults: Callable[[], Faults]
+        self, name: str, config: ServiceConfig, site: Callable[[], Site], clock: Clock, faults: Callable[[], Faults]
     ) -> None:
         self._name = name
         self._config = config
-        self._site = site
+        self._open_site = site
         self._clock = clock
         self._faults = faults
 
     def __repr__(self) -> str:
         return f"<Service {self._name!r} {self._config.image}>"
+
+    @property
+    def _site(self) -> Site:
+        __tracebackhide__ = True
+        return self._open_site()
 
     @property
     def name(self) -> str:

@@ -8,9 +8,11 @@ The rules (design §4, rule 7)
 * A run ends by sharing the use, before it passes on the turn: what it has come to is what its test finds.
 * Whoever waits for the turn or the use holds no use, of any enclave, and takes again what it had when its run is over;
   then it waits for nobody but a run that has all it needs. So nobody waits for one who waits: there is no deadlock.
-* A fault of a test is a change that lasts: that test *holds* the enclave, turn and use, until the fault is healed. It
-  begins to hold it while it has no use of another, and tries anew where it cannot have these again at once.
-* Who holds an enclave would wait for another one with something in hand. So that wait has an end (`PATIENCE`).
+* A fault of a test is a change that lasts: that test *holds* the enclave, turn and use, until the fault is healed, and
+  with it all others that it uses, so that it waits for none of them in the middle of a fault. It takes their turns one
+  after the other, all tests in the same order, and while it waits for tests that use them, it has these turns alone.
+* Who holds enclaves and asks for yet another one would wait for it with something in hand. So that wait has an end
+  (`PATIENCE`).
 """
 
 from __future__ import annotations
@@ -40,88 +42,116 @@ class Attempt(Protocol):
 
 
 class Uses:
-    """The enclaves whose use the running test of this process shares. Safe with several threads."""
+    """The enclaves whose use the running test of this process shares, or that it holds. Safe with several threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._shared: dict[Path, SharedLock] = {}
+        self.lock = threading.RLock()
+        self._shared: dict[Path, Turns] = {}
         self._dropped: set[Path] = set()
-        self._held: set[Path] = set()
+        self._broken: set[Path] = set()
+        self._held: dict[Path, Turns] = {}
 
-    def share(self, path: Path, lock: SharedLock) -> None:
-        """From now on the test uses this enclave: the lock is shared already."""
-        with self._lock:
-            self._shared[path] = lock
-            self._dropped.discard(path)
+    def share(self, turns: Turns) -> None:
+        """From now on the test uses this enclave: its lock is shared already."""
+        with self.lock:
+            self._shared[turns.home] = turns
+            self._dropped.discard(turns.home)
 
-    def leave(self, path: Path) -> None:
+    def leave(self, turns: Turns) -> None:
         """The lock of this enclave is somebody else's business for a while."""
-        with self._lock:
-            self._shared.pop(path, None)
-            self._dropped.discard(path)
+        with self.lock:
+            self._shared.pop(turns.home, None)
+            self._dropped.discard(turns.home)
 
     def drop(self) -> None:
         """Use none for a while: something is waited for."""
-        with self._lock:
-            for path, lock in self._shared.items():
-                lock.release()
-                self._dropped.add(path)
+        with self.lock:
+            for home, turns in self._shared.items():
+                turns.stop_using()
+                self._dropped.add(home)
 
     def take_again(self) -> None:
         """Use again what was dropped, as soon as nobody changes it."""
-        with self._lock:
-            dropped = [(path, self._shared[path]) for path in sorted(self._dropped)]
+        with self.lock:
+            dropped = [self._shared[home] for home in sorted(self._dropped)]
             self._dropped.clear()
-        for path, lock in dropped:
+        for turns in dropped:
             # One that was removed meanwhile is not used by anybody any more.
-            if path.parent.is_dir():
-                self.wait(lock.share)
+            if turns.home.is_dir():
+                self.wait(turns.share, turns)
 
-    def try_again(self) -> SharedLock | None:
-        """Use again what was dropped, as far as it can be had at once: the first that cannot, None if all can."""
-        with self._lock:
-            for path in sorted(self._dropped):
-                lock = self._shared[path]
-                if path.parent.is_dir() and not lock.share(wait=False):
-                    return lock
-                self._dropped.discard(path)
-        return None
+    def hold(self, turns: Turns) -> None:
+        """A fault in this enclave: hold it until `let_go`, and from the first fault on whatever the test uses."""
+        with self.lock:
+            wanted = {turns.home: turns}
+            if not self._held:
+                wanted |= {home: each for home, each in self._shared.items() if home.is_dir()}
+        if turns.home not in self._held:
+            self._have_alone([wanted[home] for home in sorted(wanted)])
+        self._broken.add(turns.home)
 
-    def hold(self, path: Path) -> None:
-        """The test holds this enclave from now on: it waits with something in hand."""
-        with self._lock:
-            self._held.add(path)
+    def let_go(self, turns: Turns) -> None:
+        """No fault in this enclave any more. Without any in another, the test goes on using those that it holds."""
+        if turns.home in self._broken:
+            self._broken.discard(turns.home)
+            if not self._broken:
+                self._let_all_go()
 
-    def let_go(self, path: Path) -> None:
-        """It does so no more."""
-        with self._lock:
-            self._held.discard(path)
-
-    def wait(self, attempt: Attempt) -> None:
-        """Have a lock, however long it takes. Raises EngineError where the test holds an enclave meanwhile, and it
-        takes too long."""
-        if not self._held:
+    def wait(self, attempt: Attempt, turns: Turns) -> None:
+        """Have a lock of an enclave, however long it takes. Raises EngineError where the test holds others meanwhile,
+        and it takes too long."""
+        if not self._broken:
             attempt(wait=True)
             return
         deadline = time.monotonic() + PATIENCE
         while not attempt(wait=False):
             if time.monotonic() > deadline:
+                broken = ", ".join(sorted(home.name for home in self._broken))
                 raise EngineError(
-                    f"this test has a fault in one enclave, and waits for another, which others have used "
-                    f"for {PATIENCE:g} s: they may wait for this one",
-                    remedy="ask for all enclaves of a test before the first fault, "
-                    "and heal the faults of one enclave before those of another begin",
+                    f"this test has a fault in enclave {broken}, and waits for enclave {turns.home.name}, which others "
+                    f"have used for {PATIENCE:g} s: they may wait for {broken}",
+                    remedy="ask for all enclaves of a test before its first fault",
                 )
             time.sleep(INTERVAL)
 
     def end(self) -> None:
         """The test is over."""
-        with self._lock:
-            for lock in self._shared.values():
-                lock.release()
+        self._broken.clear()
+        self._let_all_go()
+        with self.lock:
+            for turns in self._shared.values():
+                turns.stop_using()
             self._shared.clear()
             self._dropped.clear()
-            self._held.clear()
+
+    def _have_alone(self, wanted: list[Turns]) -> None:
+        begun: list[Turns] = []
+        try:
+            for turns in wanted:
+                turns.begin()
+                begun.append(turns)
+            self.drop()
+            while (needed := next((turns for turns in wanted if not turns.be_alone(wait=False)), None)) is not None:
+                for turns in wanted:
+                    turns.stop_using()
+                # With nothing in hand but turns: who uses it waits for nobody then.
+                self.wait(needed.be_alone, needed)
+        except BaseException:
+            for turns in begun:
+                turns.stop_using()
+                turns.end(goes_on=False)
+            raise
+        with self.lock:
+            for turns in wanted:
+                self._held[turns.home] = turns
+                self.leave(turns)
+        self.take_again()
+
+    def _let_all_go(self) -> None:
+        with self.lock:
+            held, self._held = self._held, {}
+        for turns in held.values():
+            turns.end()
 
 
 class Undisputed:
@@ -146,11 +176,12 @@ class Turns:
     """The turns of one enclave, as one process takes them; `home` is the enclave's."""
 
     def __init__(self, home: Path, uses: Uses) -> None:
+        self.home = home
         self._uses = uses
-        self._path = home / "use"
-        self._use = SharedLock(self._path)
+        self._use = SharedLock(home / "use")
         self._turn = SharedLock(home / "turn")
-        self._alone = False
+        self._is_alone = False
+        self._takers = 0
 
     @contextmanager
     def taken(self) -> Iterator[Callable[[], None]]:
@@ -158,81 +189,75 @@ class Turns:
 
         Afterwards this process's test uses it. Who has the turn may take it again, as part of it.
         """
-        if self._turn.is_held:
-            yield self._be_alone
-            return
-        self._take_turn()
+        self.begin()
         try:
-            yield self._be_alone
+            yield self._await_being_alone
         finally:
-            self._alone = False
-            try:
-                self._go_on_using()
-            finally:
-                self._turn.release()
-                self._uses.take_again()
+            self.end()
 
     def use(self) -> None:
         """This process's test uses the enclave, as soon as nobody changes it."""
         if not self._use.is_held:
-            if not self._use.share(wait=False):
+            if not self.share(wait=False):
                 self._uses.drop()
-                self._uses.wait(self._use.share)
+                self._uses.wait(self.share, self)
                 self._uses.take_again()
-            self._uses.share(self._path, self._use)
+            self._uses.share(self)
 
     def hold(self) -> None:
         """Be alone with it until `let_go`: no other test uses it, nobody else runs anything in it.
 
-        Who holds it may take the turn, as often as need be.
+        Who holds it may take the turn, as often as need be. Raises EngineError where that takes too long.
         """
-        try:
-            while (needed := self._try_to_hold()) is not None:
-                self._give_back()
-                # With nothing in hand, of this enclave or another.
-                self._uses.drop()
-                self._uses.wait(needed.share)
-        except BaseException:
-            self._give_back()
-            raise
-        self._uses.hold(self._path)
+        self._uses.hold(self)
 
     def let_go(self) -> None:
         """Hold it no more: this process's test goes on using it. Nothing happens where it is not held."""
-        if not self._alone:
-            return
-        self._uses.let_go(self._path)
-        self._alone = False
+        self._uses.let_go(self)
+
+    # what tests with faults in several enclaves do with each
+
+    def begin(self) -> None:
+        """Have the turn, once more if need be."""
+        if not self._turn.is_held and not self._turn.take(wait=False):
+            self._uses.drop()
+            self._uses.wait(self._turn.take, self)
+        with self._uses.lock:
+            self._takers += 1
+
+    def end(self, *, goes_on: bool = True) -> None:
+        """Have had it: who was the last to take it passes it on, and `goes_on` to use the enclave or not."""
+        with self._uses.lock:
+            self._takers -= 1
+            if self._takers:
+                return
+        self._is_alone = False
         try:
-            self._go_on_using()
+            # It may have been removed meanwhile.
+            with suppress(FileNotFoundError):
+                if goes_on:
+                    self._use.share()
+                    self._uses.share(self)
         finally:
             self._turn.release()
+            self._uses.take_again()
 
-    def _try_to_hold(self) -> SharedLock | None:
-        """Hold it, and use what else the test uses: None, or the lock of that which cannot be had beside it."""
-        self._take_turn()
-        self._be_alone()
-        return self._uses.try_again()
+    def be_alone(self, *, wait: bool) -> bool:
+        """Be the only one who uses it; whether that is so."""
+        self._is_alone = self._is_alone or self._use.take(wait=wait)
+        return self._is_alone
 
-    def _take_turn(self) -> None:
-        if not self._turn.take(wait=False):
-            self._uses.drop()
-            self._uses.wait(self._turn.take)
+    def share(self, *, wait: bool) -> bool:
+        """Use it with others; whether that is so."""
+        return self._use.share(wait=wait)
 
-    def _go_on_using(self) -> None:
-        """Whoever had it alone shares its use now. It may have been removed meanwhile."""
-        with suppress(FileNotFoundError):
-            self._use.share()
-            self._uses.share(self._path, self._use)
-
-    def _give_back(self) -> None:
-        self._alone = False
+    def stop_using(self) -> None:
+        """Do not use it, alone or with others."""
+        self._is_alone = False
         self._use.release()
-        self._turn.release()
 
-    def _be_alone(self) -> None:
-        if not self._alone:
+    def _await_being_alone(self) -> None:
+        if not self._is_alone:
             self._uses.drop()
-            self._uses.leave(self._path)
-            self._uses.wait(self._use.take)
-            self._alone = True
+            self._uses.leave(self)
+            self._uses.wait(self.be_alone, self)

@@ -85,9 +85,9 @@ def select(choice: EngineChoice, opens: Callable[[Engine], bool] = lambda _: Tru
     mirror = choice.image_mirror or ""
     if choice.name == "docker" or probe(choice).name == "docker":
         from pytest_enclave.engine.docker.engine import DockerEngine
-        from pytest_enclave.engine.docker.shape import IMAGE, ShaperPlan
+        from pytest_enclave.engine.docker.shape import ShaperPlan
 
-        shaper = ShaperPlan(choice.shaper_image or IMAGE)
+        shaper = ShaperPlan.of(choice.shaper_image, mirror)
         return DockerEngine(
             host=choice.docker_host, environ=choice.environ, mirror=mirror, egress=choice.egress, shaper=shaper
         )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from pytest_enclave.errors import Problem
 from pytest_enclave.instructions.protocol import Context, Defaults, Result
-from pytest_enclave.instructions.set_connection import PAIR, connection_between
+from pytest_enclave.instructions.set_connection import PAIR, connection_between, pair_problems
 from pytest_enclave.plan.footprint import Footprint, Replay, Wiring
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.parameters import Parameter
+from pytest_enclave.plan.world import World
 
 
 class RemoveConnection(Defaults):
@@ -18,6 +22,10 @@ class RemoveConnection(Defaults):
     def footprint(self, call: Instruction) -> Footprint:
         """Settles the connection."""
         return Footprint(Replay.REPLACE, wiring=Wiring(frozenset(call.get("subnetworks")), None))
+
+    def check(self, call: Instruction, world: World) -> tuple[World, Sequence[Problem]]:
+        """Two subnetworks are meant."""
+        return world, pair_problems(call)
 
     def execute(self, call: Instruction, context: Context) -> Result:
         """It is so already."""

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from pytest_enclave.enclave.enclave import Enclave, Observers
+from pytest_enclave.enclave.service import Service
 from pytest_enclave.engine.protocol import Leak
 from pytest_enclave.engine.simulated.script import Script
-from pytest_enclave.errors import EnclaveError, PackageError, VerifyFailed
+from pytest_enclave.errors import EnclaveError, EngineError, PackageError, VerifyFailed
 from pytest_enclave.package.package import Source
 from pytest_enclave.run.interpretation import Request
 from tests.laboratory import Laboratory
@@ -167,6 +168,51 @@ def test_closing_removes_everything_and_returns_what_could_not_be(laboratory: Ca
     assert list(enclave.close()) == [leak]
     assert lab.state.site.observe() == {}
     assert list(enclave.close()) == [], "it may be closed again"
+
+
+@pytest.mark.parametrize("end", ["close", "leave"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda enclave, _: enclave.run(), id="run"),
+        pytest.param(lambda enclave, _: enclave.files, id="files"),
+        pytest.param(lambda enclave, _: enclave.network.block("db", "api"), id="a-fault"),
+        pytest.param(lambda _, service: service.paused(), id="a-fault-of-a-service"),
+        pytest.param(lambda _, service: service.exec(["true"]), id="exec"),
+        pytest.param(lambda _, service: service.logs(), id="logs"),
+        pytest.param(lambda _, service: service.ports, id="ports"),
+        pytest.param(lambda _, service: service.ip_address, id="ip_address"),
+        pytest.param(lambda _, service: service.hostname, id="hostname"),
+        pytest.param(lambda _, service: service.start(), id="start"),
+        pytest.param(lambda _, service: service.stop(), id="stop"),
+        pytest.param(lambda _, service: service.kill(), id="kill"),
+        pytest.param(lambda _, service: service.pause(), id="pause"),
+        pytest.param(lambda _, service: service.resume(), id="resume"),
+    ],
+)
+def test_whatever_is_done_with_a_closed_enclave_is_told_alike(
+    lab: Laboratory, end: str, use: Callable[[Enclave, Service], object]
+):
+    enclave = lab.enclave()
+    ports = 'ports = {"http": PortSpec(80)}'
+    enclave.run(Source(f'def run(plan):\n    plan.add_service("db", ServiceConfig(image = "img", {ports}))'))
+    service, asked = enclave.services["db"], len(lab.engine.sites["lab-0"].calls)
+    getattr(enclave, end)()
+    with pytest.raises(EngineError) as told:
+        use(enclave, service)
+    assert type(told.value) is EngineError
+    assert told.value.message == "enclave lab-0 is closed: the tests that it was for are over"
+    assert told.value.remedy == (
+        "ask for an enclave in the test that uses it: its services and network are there as long"
+    )
+    assert len(lab.engine.sites["lab-0"].calls) <= asked + 1, "the engine is not asked"
+    assert list(enclave.services) == ["db"], "what it was is known"
+
+
+def test_a_fault_that_the_end_has_healed_can_be_left(enclave: Enclave):
+    one, other = enclave.services
+    with enclave.network.block(one, other):
+        enclave.leave()
 
 
 def test_runs_from_several_threads_come_one_after_the_other(lab: Laboratory):

@@ -238,6 +238,105 @@ def test_two_tests_that_hold_one_enclave_each_and_use_that_of_the_other_do_so_in
     assert len(done) == 40
 
 
+@pytest.fixture
+def two(tmp_path: Path) -> Callable[[], tuple[list[Turns], Uses]]:
+    """A test of one process that uses two enclaves."""
+    homes = [tmp_path / name for name in ("one", "other")]
+    for home in homes:
+        home.mkdir()
+
+    def make() -> tuple[list[Turns], Uses]:
+        uses = Uses()
+        turns = [Turns(home, uses) for home in homes]
+        for each in turns:
+            run(each)
+        return turns, uses
+
+    return make
+
+
+def test_two_tests_that_hold_the_same_two_enclaves_the_other_way_round_do_so_in_turn(
+    two: Callable[[], tuple[list[Turns], Uses]],
+) -> None:
+    tests = two(), two()
+    done: list[int] = []
+
+    def test(number: int) -> None:
+        turns, uses = tests[number]
+        first, then = turns if number else reversed(turns)
+        for _ in range(30):
+            first.hold()
+            then.hold()
+            done.append(number)
+            run(first, changes=True)
+            first.let_go()
+            first.hold()
+            done.append(number)
+            then.let_go()
+            first.let_go()
+        uses.end()
+
+    both = [Background(lambda number=number: test(number)) for number in (0, 1)]
+    assert [each.ends() for each in both] == [True, True]
+    assert len(done) == 120
+    assert done[::2] == done[1::2], "none came in between"
+
+
+def test_who_holds_one_enclave_has_all_that_the_test_uses_until_its_last_fault_is_over(
+    two: Callable[[], tuple[list[Turns], Uses]],
+) -> None:
+    ([one, other], test), ([_, theirs], them) = two(), two()
+    them.end()
+    one.hold()
+    using = Background(theirs.use)
+    assert using.waits()
+    other.hold()
+    one.let_go()
+    assert using.waits(), "there is a fault in the other one"
+    other.let_go()
+    assert using.ends()
+    waiting = Background(lambda: run(theirs, changes=True))
+    assert waiting.waits(), "the test goes on using both"
+    test.end()
+    assert waiting.ends()
+
+
+def test_to_hold_both_waits_for_a_test_that_uses_the_other_one_and_holds_nobody_up_meanwhile(
+    two: Callable[[], tuple[list[Turns], Uses]],
+) -> None:
+    ([one, _], test), ([their_one, their_other], them), (_, others) = two(), two(), two()
+    others.end()
+    holding = Background(one.hold)
+    assert holding.waits()
+    # They use both, and go on to do so.
+    their_one.use()
+    their_other.use()
+    assert holding.waits()
+    them.end()
+    assert holding.ends()
+    one.let_go()
+    test.end()
+
+
+def test_the_end_of_a_test_lets_go_of_what_it_holds(two: Callable[[], tuple[list[Turns], Uses]]) -> None:
+    ([one, _], test), ([theirs, _], them) = two(), two()
+    them.end()
+    one.hold()
+    test.end()
+    run(theirs, changes=True)
+    them.end()
+
+
+def test_an_enclave_that_was_removed_is_not_held_with_others(two: Callable[[], tuple[list[Turns], Uses]]) -> None:
+    [one, other], test = two()
+    for file in other.home.iterdir():
+        file.unlink()
+    other.home.rmdir()
+    one.hold()
+    one.let_go()
+    test.end()
+
+
 def test_who_holds_an_enclave_does_not_wait_for_another_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,27 +352,38 @@ def test_who_holds_an_enclave_does_not_wait_for_another_for_ever(
             with pytest.raises(EngineError) as caught:
                 wait()
             assert caught.value.message == (
-                "this test has a fault in one enclave, and waits for another, which others have used for 0.1 s: "
-                "they may wait for this one"
+                "this test has a fault in enclave mine, and waits for enclave other, which others have used for 0.1 s: "
+                "they may wait for mine"
             ), also
+            assert caught.value.remedy == "ask for all enclaves of a test before its first fault"
     elsewhere.end()
     run(other)
     held.let_go()
     mine.end()
 
 
+@pytest.mark.parametrize("waits_for", ["the turn", "the use"])
 def test_an_interrupt_while_it_waits_to_hold_leaves_nothing_held(
-    process: Callable[[], tuple[Turns, Uses]], monkeypatch: pytest.MonkeyPatch
+    process: Callable[[], tuple[Turns, Uses]], monkeypatch: pytest.MonkeyPatch, waits_for: str
 ) -> None:
     (first, test), (second, other) = process(), process()
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(test, "try_again", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        first.hold()
+    with second.taken():
+        monkeypatch.setattr(test, "wait", interrupt)
+        if waits_for == "the turn":
+            with pytest.raises(KeyboardInterrupt):
+                first.hold()
+    if waits_for == "the use":
+        with pytest.raises(KeyboardInterrupt):
+            first.hold()
+    monkeypatch.undo()
     run(second, changes=True)
     second.hold()
     second.let_go()
     other.end()
+    first.hold()
+    first.let_go()
+    test.end()

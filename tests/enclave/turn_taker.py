@@ -1,8 +1,8 @@
 """A process of many that use, grow and change the same enclaves: `turn_taker.py DIRECTORY SEED TESTS ENCLAVES`.
 
 Each of its tests asks for one enclave or two, and runs in them again now and then; every third run changes something.
-Some hold one of theirs for a while. Whoever is alone with an enclave finds that nobody uses it meanwhile: all that use
-one write to the same file, and nothing is added. What goes wrong is printed.
+Some hold one of theirs for a while, or both. Whoever is alone with an enclave finds that nobody uses it meanwhile: all
+that use one write to the same file, and nothing is added. What goes wrong is printed.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ def run(turns: Turns, home: Path, *, changes: bool) -> None:
                 print(f"{home.name} was used while it was changed", flush=True)
 
 
-def hold(turns: Turns, home: Path, *, changes: bool) -> None:
-    """A fault in an enclave, and a run in the middle of it."""
-    turns.hold()
-    before = used(home)
-    run(turns, home, changes=changes)
+def hold(turns: dict[Path, Turns], homes: list[Path], *, changes: bool) -> None:
+    """Faults in enclaves, one after the other, and a run in the middle of them."""
+    for home in homes:
+        turns[home].hold()
+    before = [used(home) for home in homes]
+    run(turns[homes[0]], homes[0], changes=changes)
     time.sleep(0.002)
-    if used(home) != before:
-        print(f"{home.name} was used while it was held", flush=True)
-    turns.let_go()
+    if [used(home) for home in homes] != before:
+        print(f"{homes} were used while they were held", flush=True)
+    for home in homes:
+        turns[home].let_go()
 
 
 def use(home: Path) -> None:
@@ -64,7 +66,7 @@ def main(directory: Path, seed: int, tests: int, enclaves: int) -> None:
                 again = dice.choice(asked)
                 run(turns[again], again, changes=dice.random() < 0.5)
             if dice.random() < 0.2:
-                hold(turns[asked[0]], asked[0], changes=dice.random() < 0.5)
+                hold(turns, dice.sample(asked, dice.randint(1, len(asked))), changes=dice.random() < 0.5)
         mine.end()
 
 

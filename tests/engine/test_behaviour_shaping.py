@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ import pytest
 
 from pytest_enclave.engine.protocol import Action, Engine
 from pytest_enclave.errors import EngineError
+from pytest_enclave.linux.fates import LOST, Fates, Figures
 from pytest_enclave.plan.connections import ALLOWED, BLOCKED, Connection, Delay
 from tests.engine.engine_enclave import PYTHON, Enclave, Fork
 from tests.engine.shaped_services import ECHO, LATE, NOTE, PROBE, TALKER, Talk, blocked, both_ways, delay
@@ -155,6 +157,14 @@ def test_the_same_seed_loses_the_same_packets(talk: Talk):
     assert arrived(4) != first
 
 
+def test_which_packets_are_lost_is_the_same_on_every_engine(talk: Talk):
+    talk.shape({("a", "b"): Connection(50, Delay(5, 2))}, seed=7)
+    talk.note("a", "b", "half", 100)
+    talk.enclave.site.pause(0.2)
+    fates = Fates(7, "a", "b", Figures(50))
+    assert sorted(talk.noted("b", "half")) == [number for number in range(100) if fates.next() != LOST]
+
+
 def test_what_is_said_again_goes_on_and_what_is_new_begins(three: Talk):
     loss = Connection(loss=50)
     three.shape({("a", "b"): loss})
@@ -196,6 +206,24 @@ def test_packets_that_are_held_up_do_not_pass_what_is_blocked_meanwhile(talk: Ta
     assert talk.noted("b", "held") == []
 
 
+def test_services_that_have_never_met_find_each_other_at_once_when_it_heals(enclave: Enclave):
+    talk, names = Talk(enclave), ("a", "b", "c", "d", "e", "f")
+    talk.up(*names)
+    for one, other in zip(names[::2], names[1::2], strict=True):
+        talk.shape(both_ways(delay(60_000), one, *(name for name in names if name != one)))
+        came: list[tuple] = []
+        # What is held up arrives when it heals, and is answered; what is sent then is new.
+        probing = threading.Thread(target=lambda: came.extend(talk.probe(one, other, 150, 0.004, 3)))  # noqa: B023
+        probing.start()
+        enclave.site.pause(0.4)
+        began = time.monotonic()
+        talk.shape({})
+        healed = (time.monotonic() - began) * 1000
+        probing.join()
+        assert len(came) > 140
+        assert max(taken for _, taken in came) < 900 + healed
+
+
 def test_a_connection_that_was_blocked_goes_on(talk: Talk):
     start_talker(talk, "b")
     for _ in range(2):
@@ -216,6 +244,23 @@ def test_a_connection_goes_on_when_it_is_delayed_and_when_it_is_not(talk: Talk):
     talk.shape({})
     wait_for_more(talk, talked(talk) + 10, 2)
     assert talk.enclave.site.exit_of("talker") is None
+
+
+def test_a_broadcast_reaches_whom_it_may(talk: Talk):
+    talk.up("c", "d")
+    talk.shape(
+        {**blocked("a", "d"), **blocked("b", "d"), **both_ways(delay(50), "a", "c"), **both_ways(delay(50), "b", "c")}
+    )
+    program = (
+        "import socket\n"
+        "own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "own.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)\n"
+        "for number in range(5): own.sendto(b'note all %d' % number, ('255.255.255.255', 7000))"
+    )
+    assert talk.enclave.site.exec("a", ["python3", "-c", program], None).code == 0
+    talk.enclave.site.pause(0.3)
+    assert talk.noted("b", "all") == talk.noted("c", "all") == list(range(5))
+    assert talk.noted("d", "all") == []
 
 
 # What is not touched

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 
 import pytest
 
-from pytest_enclave.engine.docker.shaper.traffic import Ends, Figures, Traffic
+from pytest_enclave.engine.docker.shaper.traffic import Ends, Traffic
+from pytest_enclave.linux.fates import LOST, Fates, Figures
 from pytest_enclave.linux.netfilter import OUTPUT, PREROUTING
 from pytest_enclave.linux.packet_queue import Held
 
 ADDRESSES = {name: socket.inet_aton(f"10.0.0.{number}") for number, name in enumerate("abc", 1)}
+ADDRESSES["everybody"] = socket.inet_aton("10.0.0.255")
 
 
 class Queue:
@@ -33,7 +35,8 @@ class Queue:
 class Place:
     """Stands for the network namespace of a service."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.packed = ADDRESSES[name]
         self.queue = Queue()
 
     def comes(self, *numbers: int, ends: Ends = ("a", "b"), hook: int = PREROUTING) -> None:
@@ -46,17 +49,17 @@ class Place:
 
 
 class World:
-    """Traffic, and the service that it comes to, at a time that the test says."""
+    """Traffic, and the service `b` that it comes to, at a time that the test says."""
 
     def __init__(self) -> None:
         self.traffic = Traffic()
-        self.place = Place()
+        self.place = Place("b")
 
     def shape(self, figures: dict[Ends, Figures], seed: int = 1) -> None:
         self.traffic.shape(figures, seed, ADDRESSES)
 
-    def take(self, now: float, shaped_there: Iterable[str] = ()) -> None:
-        self.traffic.take(self.place, now, {ADDRESSES[name] for name in shaped_there})  # type: ignore[arg-type]
+    def take(self, now: float, shaped_there: Iterable[str] = (), place: Place | None = None) -> None:
+        self.traffic.take(place or self.place, now, {ADDRESSES[name] for name in shaped_there})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -103,13 +106,32 @@ def test_packets_of_the_same_time_keep_their_order(world: World) -> None:
 
 def test_what_is_held_is_lost_when_its_way_is_blocked(world: World) -> None:
     world.shape({("a", "b"): delay(100), ("a", "c"): delay(100)})
+    other = Place("c")
     world.place.comes(1)
-    world.place.comes(2, ends=("a", "c"))
     world.take(0.0)
+    other.comes(2, ends=("a", "c"))
+    world.take(0.0, place=other)
     world.shape({("a", "b"): BLOCKED, ("a", "c"): delay(100)})
-    assert world.place.told == ([], [1])
     world.traffic.release(1.0)
+    assert world.place.told == ([], [1])
+    assert other.told == ([2], [])
+
+
+def test_what_goes_to_several_travels_as_is_said_and_shifts_no_losses(world: World) -> None:
+    world.shape({("a", "b"): BLOCKED})
+    world.place.comes(1, ends=("a", "everybody"))
+    world.place.comes(2, ends=("c", "everybody"))
+    world.take(0.0)
     assert world.place.told == ([2], [1])
+    world.shape({("a", "b"): Figures(50)})
+    for number in range(100, 200):
+        world.place.comes(number)
+        world.place.comes(number + 1000, ends=("a", "everybody"))
+    world.take(0.0)
+    fates = Fates(1, "a", "b", Figures(50))
+    lost = [number for number in world.place.queue.lost if number < 1000]
+    assert lost == [1, *(number for number in range(100, 200) if fates.next() == LOST)]
+    assert 30 < len(world.place.queue.lost) - len(lost) < 70
 
 
 def test_what_is_held_goes_on_at_once_when_nothing_is_between_any_more(world: World) -> None:

@@ -1,10 +1,9 @@
-"""The parts of shaping that need no network: groups of services, losses and delays, and what becomes of frames."""
+"""The parts of shaping that need no network: groups of services, and what becomes of frames."""
 
 from __future__ import annotations
 
 import itertools
 import socket
-import statistics
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +14,6 @@ from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.inside import shaper as shaper_module
 from pytest_enclave.engine.embedded.inside.frames import mac_of
 from pytest_enclave.engine.embedded.inside.grouping import grouped
-from pytest_enclave.engine.embedded.inside.line import Line, Terms
 from pytest_enclave.engine.embedded.inside.shaper import Group, Shaper
 
 OFFLOAD = bytes(10)
@@ -55,72 +53,6 @@ def test_nobody_is_in_a_group_with_whom_he_is_apart_from_and_equals_are_together
             assert groups[one] == groups[other]
 
 
-# Lines
-
-
-def line(loss: float = 0, mean: float = 0, deviation: float = 0, correlation: float = 0, seed: str = "1") -> Line:
-    return Line(Terms(loss, mean, deviation, correlation), seed)
-
-
-def delays(of: Line, count: int) -> list[float]:
-    """Milliseconds."""
-    return [delay * 1000 for _ in range(count) if (delay := of.delay()) is not None]
-
-
-@pytest.mark.parametrize("loss", [0.5, 12.5, 30, 99])
-def test_so_many_percent_are_lost(loss: float):
-    assert 100 - len(delays(line(loss), 20_000)) / 200 == pytest.approx(loss, abs=1)
-
-
-def test_all_or_nothing_is_lost_without_exception():
-    assert len(delays(line(0), 1000)) == 1000
-    assert delays(line(100), 1000) == []
-    assert line(100).is_blocked
-    assert not line(99.9).is_blocked
-
-
-def test_the_seed_decides_what_is_lost():
-    def lost(seed: str) -> list[bool]:
-        of = line(30, seed=seed)
-        return [of.delay() is None for _ in range(200)]
-
-    assert lost("1 a b") == lost("1 a b")
-    assert len({tuple(lost(seed)) for seed in ("1 a b", "2 a b", "1 b a")}) == 3
-
-
-def test_neither_delays_nor_what_goes_to_several_shift_the_losses():
-    plain, other = line(30), line(30, 100, 10, 50)
-    fates = [plain.delay() is None for _ in range(200)]
-    told = []
-    for _ in range(200):
-        other.delay(to_several=True)
-        told.append(other.delay() is None)
-    assert told == fates
-
-
-def test_a_delay_without_deviation_is_exact():
-    assert set(delays(line(mean=100), 50)) == {100.0}
-
-
-@pytest.mark.parametrize("correlation", [0, 25, 90])
-def test_mean_and_deviation_are_those_said_whatever_the_correlation(correlation: float):
-    found = delays(line(mean=100, deviation=10, correlation=correlation), 40_000)
-    assert statistics.mean(found) == pytest.approx(100, abs=1)
-    assert statistics.stdev(found) == pytest.approx(10, abs=0.7)
-    deviations = [each - 100 for each in found]
-    products = [one * other for one, other in itertools.pairwise(deviations)]
-    assert statistics.mean(products) / 100 == pytest.approx(correlation / 100, abs=0.06)
-
-
-def test_with_full_correlation_every_delay_is_the_same():
-    assert len({round(each, 6) for each in delays(line(mean=100, deviation=10, correlation=100), 50)}) == 1
-
-
-def test_no_delay_is_below_zero():
-    found = delays(line(mean=5, deviation=20), 1000)
-    assert min(found) == 0
-
-
 # Frames
 
 
@@ -151,26 +83,44 @@ class Bench:
 
     def shape(self, *connections: tuple, seed: int = 1, absent: str = "") -> None:
         """`a` and `b` are in group 0, `c` in 1, `d` in 2."""
-        places = {"a": 0, "b": 0, "c": 1, "d": 2}
+        self.begin_to_move(dict(PLACES), *connections, seed=seed, absent=absent)
+        self.shaper.moved(3)
+
+    def begin_to_move(self, places: dict[str, int], *connections: tuple, seed: int = 1, absent: str = "") -> None:
+        """Services are going to be in these groups."""
         services = {name: [IPS[name], group, name != absent] for name, group in places.items()}
         self.shaper.shape({"seed": seed, "groups": 3, "services": services, "connections": connections})
 
+    def sent(self) -> list[list[bytes]]:
+        """What each group got since this was asked for."""
+        found = [list(self.group(number).sent) for number in self.shaper._groups]
+        for number in self.shaper._groups:
+            self.group(number).sent.clear()
+        return found
+
     def take(self, one: str, frame: bytes, now: float = 0) -> None:
         """A frame comes from a service's group."""
-        self.shaper.take(self.group({"a": 0, "b": 0, "c": 1, "d": 2}[one]), frame, now)
+        self.shaper.take(self.group(PLACES[one]), frame, now)
 
 
+PLACES = {"a": 0, "b": 0, "c": 1, "d": 2}
 IPS = {"a": "10.77.0.2", "b": "10.77.0.3", "c": "10.77.0.4", "d": "10.77.1.5"}
 MACS = {name: mac_of(ip) for name, ip in IPS.items()}
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr(shaper_module, "Group", Recorded)
+    made: list[Recorded] = []
+
+    def make(link: str) -> Recorded:
+        made.append(Recorded(link))
+        return made[-1]
+
+    monkeypatch.setattr(shaper_module, "Group", make)
     ours, theirs = socket.socketpair()
     shaper = Shaper(Channel(theirs))
     yield Bench(shaper, Channel(ours))
-    for group in shaper._groups.values():
+    for group in made:
         group.packets.close()
         group._other.close()
     shaper._epoll.close()
@@ -293,6 +243,48 @@ def test_a_service_that_is_new_has_its_connections(bench: Bench):
     assert bench.group(2).sent == []
     bench.shaper.let_go(0.1)
     assert bench.group(2).sent == [late]
+
+
+def test_while_services_move_each_is_looked_for_where_it_was_and_where_it_will_be(bench: Bench):
+    line = ("a", "d", 0, 100, 0, 0)
+    bench.shape(line)
+    bench.begin_to_move({"a": 1, "b": 0, "c": 1, "d": 0}, line)
+    bench.take("c", frame("c", "a"))
+    bench.take("d", frame("d", "b"))
+    bench.take("a", frame("a", "d"))
+    assert bench.sent() == [[frame("c", "a"), frame("d", "b")], [frame("c", "a")], []]
+    bench.shaper.let_go(0.1)
+    assert bench.sent() == [[frame("a", "d")], [], [frame("a", "d")]]
+    bench.take("a", frame("a", "d"))
+    bench.shaper.moved(2)
+    bench.shaper.let_go(0.1)
+    bench.shaper.take(bench.group(0), frame("a", "d"), 0)
+    assert bench.sent() == [[frame("a", "d")], []]
+
+
+@pytest.mark.parametrize("heard", [0, 1, 2])
+def test_while_services_move_every_question_is_answered_wherever_the_asker_is_by_now(bench: Bench, heard: int):
+    bench.shape(("a", "d", 100, 0, 0, 0))
+    bench.begin_to_move(dict.fromkeys(IPS, 0), ("a", "d", 100, 0, 0, 0))
+    bench.shaper.take(bench.group(heard), who_has("c", IPS["d"]), 0)
+    [to_be], [was], nothing = bench.sent()
+    assert to_be == was
+    assert to_be[10:22] == MACS["c"] + MACS["d"]
+    assert nothing == []
+    bench.shaper.take(bench.group(0), who_has("a", IPS["b"]), 0)
+    assert [len(each) for each in bench.sent()] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("end", [{"do": "end"}, {"do": "moved", "groups": 1}])
+def test_what_was_asked_while_services_moved_is_answered_before_that_is_over(bench: Bench, end: dict):
+    bench.shape(("a", "d", 100, 0, 0, 0))
+    bench.begin_to_move(dict.fromkeys(IPS, 0), ("a", "d", 100, 0, 0, 0))
+    asked, answers = bench.group(2), bench.group(0).sent
+    asked._other.send(who_has("d", IPS["a"]))
+    bench.control.send(end)
+    # Even where this is what it looks at first.
+    bench.shaper._told()
+    assert len(answers) == 1
 
 
 def test_what_goes_to_several_reaches_each_as_it_is_said(bench: Bench):

@@ -164,7 +164,8 @@ def test_each_group_has_a_bridge_that_takes_in_what_is_for_others(bench: Bench):
     assert len(set(bench.kernel.bridges.values())) == 1
     assert bench.kernel.taken_in == bench.taken_in("br0 c", "br1 a", "br1 b")
     assert bench.kernel.routes == {"10.77.0.4": "br1"}
-    (told,) = bench.shaper.told
+    told, then = bench.shaper.told
+    assert then == {"do": "moved", "groups": 2}
     assert told == {
         "do": "shape",
         "seed": 7,
@@ -180,9 +181,28 @@ def test_without_connections_all_is_as_at_first(bench: Bench):
     bench.network.shape([], 7)
     assert bench.kernel.masters == {"sa": "br0", "sb": "br0", "sc": "br0"}
     assert (bench.kernel.taken_in, bench.kernel.routes, bench.network.told()) == (set(), {}, {})
-    assert [each["do"] for each in bench.shaper.told] == ["shape", "end", "close"]
+    assert [each["do"] for each in bench.shaper.told] == ["shape", "moved", "shape", "end", "close"]
     bench.network.shape([], 8)
-    assert len(bench.shaper.told) == 3
+    assert len(bench.shaper.told) == 5
+
+
+def test_what_is_held_up_goes_on_when_all_are_together_again(bench: Bench):
+    bench.network.shape([apart("a", "c"), apart("b", "c")], 7)
+    first = bench.shaper.told[0]
+    places: list[dict[str, str]] = []
+    send = bench.shaper.send
+
+    def look(message: dict[str, Any]) -> None:
+        places.append(dict(bench.kernel.masters))
+        send(message)
+
+    bench.shaper.send = look  # type: ignore[method-assign]
+    bench.network.shape([], 8)
+    _, _, meanwhile, end, _ = bench.shaper.told
+    together = {name: [service[0], 0, True] for name, service in first["services"].items()}
+    assert meanwhile == {**first, "services": together}
+    assert end == {"do": "end"}
+    assert [each["sc"] for each in places] == ["br1", "br0"]
 
 
 def test_groups_change_while_connections_do(bench: Bench):

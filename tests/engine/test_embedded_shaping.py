@@ -191,23 +191,6 @@ def test_a_service_that_does_not_run_is_not_there_for_others(talk: Talk):
 # What passes
 
 
-def test_a_broadcast_reaches_whom_it_may(talk: Talk):
-    talk.up("c", "d")
-    talk.shape(
-        {**blocked("a", "d"), **blocked("b", "d"), **both_ways(delay(50), "a", "c"), **both_ways(delay(50), "b", "c")}
-    )
-    program = (
-        "import socket\n"
-        "own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
-        "own.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)\n"
-        "for number in range(5): own.sendto(b'note all %d' % number, ('10.77.255.255', 7000))"
-    )
-    assert talk.enclave.site.exec("a", ["python3", "-c", program], None).code == 0
-    talk.enclave.site.pause(0.3)
-    assert talk.noted("b", "all") == talk.noted("c", "all") == list(range(5))
-    assert talk.noted("d", "all") == []
-
-
 SEND = """
 import socket, sys
 data = b"".join(number.to_bytes(4, "big") for number in range(2_000_000))

@@ -7,6 +7,7 @@ import pytest
 
 from pytest_enclave.errors import InterpretationError, Problem, ValidationError
 from pytest_enclave.plan.connections import ALLOWED, BLOCKED, Connection, ConnectionMatrix, Delay
+from pytest_enclave.plan.events import Warned
 from pytest_enclave.report.short_call import short_call
 from tests.laboratory import Laboratory
 
@@ -173,6 +174,25 @@ def test_a_service_that_does_not_exist_cannot_move(lab: Laboratory):
     assert problems(error) == [
         ("6:24", "service `b` does not exist any more: it is removed at <source>:5:24", ""),
     ]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        'plan.set_connection(("x", "x"), kurtosis.connection.BLOCKED)',
+        'plan.remove_connection(("x", "x"))',
+    ],
+)
+def test_a_subnetwork_and_itself_are_no_pair_and_that_is_told(lab: Laboratory, call: str):
+    finished = lab.ok(f'{SERVICES}plan.add_service("d", ServiceConfig(image = "img", subnetwork = "x"))\n{call}')
+    assert lab.state.site.shaped() == {}
+    [told] = [event.problem for event in lab.events if isinstance(event, Warned)]
+    assert (told.message, told.remedy) == (
+        "this has no effect: both subnetworks are `x`, and inside of one nothing is ever in the way",
+        "name two different subnetworks",
+    )
+    assert told.location is not None
+    assert (told.location.line, told.subject) == (6, finished.instructions[-1].name)
 
 
 def test_row_127_nothing_has_to_be_enabled(lab: Laboratory):

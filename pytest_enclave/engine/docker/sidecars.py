@@ -22,9 +22,9 @@ from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.commands import run_command
 from pytest_enclave.engine.docker.containers import create_helper, remove_helper
-from pytest_enclave.engine.docker.images import Images
 from pytest_enclave.engine.docker.local_shaper import checked
 from pytest_enclave.engine.docker.shape import NOTHING, Running, Shape, Surroundings
+from pytest_enclave.engine.docker.sidecar_image import have_image
 from pytest_enclave.engine.docker.translation import translate
 from pytest_enclave.engine.protocol import DeadlineExceeded, NotReached
 from pytest_enclave.errors import EngineError
@@ -92,7 +92,7 @@ class Sidecars:
         """Have this and nothing else. Raises EngineError."""
         before = self._read()
         if not self.is_on:
-            self._check_image()
+            have_image(self._around.client, self._around.plan)
         # Whoever starts a service from here on finds it.
         self._write(_State(shape, addresses, before.sidecars))
         try:
@@ -248,17 +248,6 @@ class Sidecars:
         with translate("cannot list the enclave's containers"):
             found = self._around.client.containers(filters=dict(labels.of_enclave(self._around.enclave)))
         return {each["Id"]: each["Labels"] for each in found}
-
-    def _check_image(self) -> None:
-        """Raises EngineError where the engine does not have it."""
-        image = self._around.plan.image
-        if Images(self._around.client).digest(image) is None:
-            raise EngineError(
-                "cannot shape the enclave's traffic: this process is not root on the engine's machine, and the engine "
-                f'has no image "{image}" to do it from containers',
-                remedy=f"build it: `docker build -t {image} {Path(__file__).with_name('shaper')}`, or name an image "
-                "that has python3 in the ini option enclave_shaper_image",
-            )
 
     def _read(self) -> _State:
         if self._file is None:

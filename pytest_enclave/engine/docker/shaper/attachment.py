@@ -45,6 +45,7 @@ class Attachment:
         self.container = container
         self.pid = pid
         self.address = address
+        self.packed = socket.inet_aton(address)
         self.sources: frozenset[str] = frozenset()
         self.destinations: frozenset[str] = frozenset()
         self._foreign = False

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.docker.shaper import SOCKET
 from pytest_enclave.engine.docker.shaper.attachment import Attachment
-from pytest_enclave.engine.docker.shaper.traffic import Figures, Traffic
+from pytest_enclave.engine.docker.shaper.traffic import Traffic
+from pytest_enclave.linux.fates import Figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,8 +43,8 @@ PATIENCE = 1.0
 LONGEST = 3600.0
 """Seconds that it waits at once: the kernel takes no more than some weeks."""
 
-URGENCY = -10
-"""Packets are not to wait for what else the machine does."""
+NICE = -10
+"""What it has of the processor where it may not be run in real time."""
 
 CHUNK = 1 << 16
 
@@ -206,8 +207,7 @@ def main() -> None:
     # Whoever started it need not wait for the end.
     if os.fork():
         os._exit(0)
-    with suppress(OSError):
-        os.nice(URGENCY)
+    _hurry()
     serve(socket.socket(fileno=listener), os.pidfd_open(holder), directory)
 
 
@@ -220,8 +220,7 @@ def main_inside() -> None:
         os.unlink(SOCKET, dir_fd=directory)
     listener.bind(f"/proc/self/fd/{directory}/{SOCKET}")
     listener.listen(64)
-    with suppress(OSError):
-        os.nice(URGENCY)
+    _hurry()
     serve(listener, -1, directory)
 
 
@@ -238,6 +237,15 @@ def serve(listener: socket.socket, holder: int, directory: int) -> None:
             with suppress(OSError):
                 os.unlink(SOCKET, dir_fd=directory)
         listener.close()
+
+
+def _hurry() -> None:
+    """Packets are not to wait for what else the machine does: be run as soon as there is something to do."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except OSError:
+        with suppress(OSError):
+            os.nice(NICE)
 
 
 def _received(connection: socket.socket) -> bytes:

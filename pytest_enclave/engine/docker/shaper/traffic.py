@@ -13,35 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from pytest_enclave.engine.docker.shaper.attachment import Attachment
-
-
-class Figures(NamedTuple):
-    """What a connection does: the loss and the correlation in percent, the delay's mean and deviation in ms."""
-
-    loss: float
-    mean: float
-    deviation: float
-    correlation: float
+    from pytest_enclave.linux.fates import Figures
 
 
 Ends = tuple[str, str]
 """The sender's and the receiver's name."""
-
-
-class Way:
-    """From one service to another: what it does, and what the packets on it meet."""
-
-    def __init__(self, ends: Ends, figures: Figures, seed: int) -> None:
-        self.ends = ends
-        self.figures = figures
-        self.seed = seed
-        loss, mean, deviation, correlation = figures
-        self.fates = Fates(seed, *ends, loss=loss, mean=mean, deviation=deviation, correlation=correlation)
-
-    @property
-    def is_blocked(self) -> bool:
-        """Whether nothing passes."""
-        return self.figures.loss >= 100
 
 
 class _Waiting(NamedTuple):
@@ -49,7 +25,7 @@ class _Waiting(NamedTuple):
     order: int
     attachment: Attachment
     number: int
-    way: Way
+    way: Fates
     leaving: bool
 
 
@@ -57,8 +33,8 @@ class Traffic:
     """The ways there are, and the packets that are held up on them. Times are in monotonic seconds."""
 
     def __init__(self) -> None:
-        self.ways: dict[Ends, Way] = {}
-        self._found: dict[tuple[bytes, bytes], Way] = {}
+        self.ways: dict[Ends, Fates] = {}
+        self._found: dict[tuple[bytes, bytes], Fates] = {}
         self._waiting: list[_Waiting] = []
         self._order = itertools.count()
 
@@ -71,7 +47,7 @@ class Traffic:
         self.ways = {}
         for ends, each in figures.items():
             way = before.get(ends)
-            self.ways[ends] = way if way and (way.figures, way.seed) == (each, seed) else Way(ends, each, seed)
+            self.ways[ends] = way if way and (way.figures, way.seed) == (each, seed) else Fates(seed, *ends, each)
         self._found = {(addresses[a], addresses[b]): way for (a, b), way in self.ways.items()}
         remaining = []
         for waiting in sorted(self._waiting):
@@ -87,12 +63,14 @@ class Traffic:
         passing: list[int] = []
         lost: list[int] = []
         for packet in attachment.queue.arrived():
-            way = self._found.get((packet.source, packet.destination))
             leaving = packet.hook == OUTPUT
-            if way is None or (leaving and packet.destination in shaped_there):
+            # What goes to several has another destination than where it has come to.
+            receiver = packet.destination if leaving else attachment.packed
+            way = self._found.get((packet.source, receiver))
+            if way is None or (leaving and receiver in shaped_there):
                 passing.append(packet.number)
                 continue
-            seconds = way.fates.next()
+            seconds = way.next(to_several=packet.destination != receiver)
             if seconds == LOST:
                 lost.append(packet.number)
             elif seconds <= 0:

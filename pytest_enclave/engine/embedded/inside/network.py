@@ -107,27 +107,42 @@ class Network:
 
     def _change(self, connections: Connections, seed: int) -> None:
         groups = grouped((one, other) for one, other, *_ in connections)
-        count = max(groups.values(), default=0) + 1
+        count = _count(groups)
         with Netlink() as links:
             while len(self._bridges) < count:
                 self._add_bridge(links)
-            self._tell(connections, seed, groups, count)
+            self._tell(connections, seed, groups, max(count, _count(self._groups)))
             self._connections, self._seed, self._groups = connections, seed, groups
             self._undirect(links)
             for name, service in self._services.items():
                 if service.link and self._group(name) != self._joined[name]:
                     self._move(links, service)
             self._direct(links)
+        self._tell_that_all_have_moved(count)
 
     def _tell(self, connections: Connections, seed: int, groups: Mapping[str, int], count: int) -> None:
-        """Have the shaper do it; without connections there is none."""
-        if connections:
-            if self._shaper is None:
-                self._begin_shaper()
+        """Have the shaper do it, and look for services where they are and where they will be. Raises OSError.
+
+        Where nothing is to be between them any more, all stays as it is until they are together again.
+        """
+        if not connections:
+            connections, seed = self._connections, self._seed
+        elif self._shaper is None:
+            self._begin_shaper()
+        if self._shaper is not None:
             services = {name: self._place(service, groups) for name, service in self._services.items()}
             shape = {"seed": seed, "groups": count, "services": services, "connections": connections}
             self._ask_shaper({"do": "shape", **shape})
-        elif self._shaper is not None:
+
+    def _tell_that_all_have_moved(self, count: int) -> None:
+        """Without connections the shaper ends: what it holds up goes on."""
+        if self._shaper is None:
+            return
+        if self._connections:
+            # If it is gone, that will soon be noticed.
+            with suppress(OSError):
+                self._shaper.send({"do": "moved", "groups": count})
+        else:
             self._ask_shaper({"do": "end"})
             self._end_shaper()
 
@@ -246,6 +261,10 @@ class Network:
             os.kill(self._process, signal.SIGKILL)
             self._process = 0
         self._on_loss()
+
+
+def _count(groups: Mapping[str, int]) -> int:
+    return max(groups.values(), default=0) + 1
 
 
 def _bridge(number: int) -> str:

@@ -5,12 +5,15 @@ come in:
 
     {"do": "shape", "seed": S, "groups": COUNT, "services": {NAME: [IP, GROUP, PRESENT]},
      "connections": [[FROM, TO, LOSS, MEAN, DEVIATION, CORRELATION], …]}
-                                                  all that there is, in place of what was said before; is answered
+                                                  all that there is, in place of what was said before; is answered.
+                                                  Services move to where they are said to be from here on
+    {"do": "moved", "groups": COUNT}              … until here
     {"do": "service", "name": NAME, "service": [IP, GROUP, PRESENT]}     one of the services is new, or comes or goes
     {"do": "end"}                                 let all go that is held up; is answered
 
 Answers are {} or {"error": TEXT}. The bridge of a group is `br` and its number. Services that are present are found by
-others: questions for their addresses are answered here, so they are never lost nor late.
+others: questions for their addresses are answered here, so they are never lost nor late. While services move, each is
+looked for where it was and where it will be.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ from typing import Any
 from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.inside import frames
 from pytest_enclave.engine.embedded.inside.frames import DIRECTION, SOURCE, TARGET
-from pytest_enclave.engine.embedded.inside.line import Line, Terms
 from pytest_enclave.linux import syscalls
+from pytest_enclave.linux.fates import LOST, Fates, Figures
 from pytest_enclave.linux.packets import LARGEST, open_packets
 
 ROUNDS = 256
@@ -63,10 +66,12 @@ class Shaper:
         self._groups: dict[int, Group] = {}
         self._by_descriptor: dict[int, Group] = {}
         self._homes: dict[bytes, Group] = {}
+        self._former_homes: dict[bytes, Group] = {}
+        self._is_moving = False
         self._present: dict[bytes, None] = {}
-        self._said: dict[tuple[str, str], tuple[Terms, int]] = {}
+        self._said: dict[tuple[str, str], tuple[Figures, int]] = {}
         self._addresses: dict[str, str] = {}
-        self._lines: dict[bytes, Line] = {}
+        self._lines: dict[bytes, Fates] = {}
         self._held: list[tuple[float, int, bytes]] = []
         self._bytes = 0
         self._order = itertools.count()
@@ -78,19 +83,26 @@ class Shaper:
             self._groups[number] = group = Group(f"br{number}")
             self._by_descriptor[group.packets.fileno()] = group
             self._epoll.register(group.packets.fileno(), select.EPOLLIN)
-        for number in set(self._groups) - wanted:
-            self._drop(number)
-        self._said = {(one, other): (Terms(*terms), message["seed"]) for one, other, *terms in message["connections"]}
+        seed = message["seed"]
+        self._said = {(one, other): (Figures(*each), seed) for one, other, *each in message["connections"]}
         former, self._lines = self._lines, {}
         self._addresses.clear()
-        self._homes.clear()
+        self._is_moving = True
+        self._former_homes, self._homes = self._homes, {}
         self._present.clear()
         for name, service in message["services"].items():
             self.place(name, *service)
         for key, line in self._lines.items():
-            if key in former and (former[key].terms, former[key].seed) == (line.terms, line.seed):
+            if key in former and (former[key].figures, former[key].seed) == (line.figures, line.seed):
                 self._lines[key] = former[key]
         self._drop_blocked()
+
+    def moved(self, groups: int) -> None:
+        """All services are where they were said to be; there are no other groups."""
+        self._is_moving = False
+        self._former_homes = {}
+        for number in set(self._groups) - set(range(groups)):
+            self._drop(number)
 
     def place(self, name: str, ip: str, group: int, present: bool) -> None:
         """A service is in this group, and can be found or not."""
@@ -99,9 +111,9 @@ class Shaper:
             for other in self._addresses:
                 for pair in ((name, other), (other, name)):
                     if pair in self._said:
-                        terms, seed = self._said[pair]
+                        figures, seed = self._said[pair]
                         key = frames.direction(*(self._addresses[each] for each in pair))
-                        self._lines[key] = Line(terms, f"{seed} {pair[0]} {pair[1]}")
+                        self._lines[key] = Fates(seed, *pair, figures)
         mac = frames.mac_of(ip)
         self._homes[mac] = self._groups[group]
         if present:
@@ -126,12 +138,25 @@ class Shaper:
             if message["do"] == "service":
                 self.place(message["name"], *message["service"])
                 continue
+            if message["do"] == "moved":
+                self._read_all()
+                self.moved(message["groups"])
+                continue
             try:
-                self.shape(message) if message["do"] == "shape" else self.let_go(float("inf"))
+                if message["do"] == "shape":
+                    self.shape(message)
+                else:
+                    self._read_all()
+                    self.let_go(float("inf"))
             except OSError as error:
                 self._control.send({"error": str(error)})
             else:
                 self._control.send({})
+
+    def _read_all(self) -> None:
+        """What services have sent while they moved is not asked for again soon."""
+        for group in self._groups.values():
+            self._read(group)
 
     def _read(self, group: Group) -> None:
         packets = group.packets
@@ -147,26 +172,26 @@ class Shaper:
 
     def take(self, group: Group, frame: bytes, now: float) -> None:
         """A frame has come in from a group, now (monotonic seconds)."""
-        source = frame[SOURCE]
-        if self._homes.get(source) is not group:
+        home = self._homes.get(frame[SOURCE])
+        if home is None or (home is not group and not self._is_moving):
             return
         if frames.is_about_addresses(frame):
             asked = frames.wanted(frame)
-            if asked is not None and asked in self._present and self._homes[asked] is not group:
-                group.send(frames.answer(frame))
+            if asked is not None and asked in self._present and (self._is_moving or self._homes[asked] is not group):
+                self._send(frames.answer(frame))
         elif frames.is_for_several(frame):
             for target in self._present:
                 if self._homes[target] is not group:
                     self._forward(frames.readdressed(frame, target), now, to_several=True)
         else:
             home = self._homes.get(frame[TARGET])
-            if home is not None and home is not group:
+            if home is not None and (home is not group or self._is_moving):
                 self._forward(frame, now)
 
     def _forward(self, frame: bytes, now: float, to_several: bool = False) -> None:
         line = self._lines.get(frame[DIRECTION])
-        delay = 0.0 if line is None else line.delay(to_several)
-        if delay is None:
+        delay = 0.0 if line is None else line.next(to_several=to_several)
+        if delay == LOST:
             return
         if not delay:
             self._send(frame)
@@ -183,7 +208,13 @@ class Shaper:
             self._send(frame)
 
     def _send(self, frame: bytes) -> None:
-        home = self._homes.get(frame[TARGET])
+        target = frame[TARGET]
+        home = self._homes.get(target)
+        if self._is_moving:
+            # It goes from there to its new home, so it may be met on the way.
+            former = self._former_homes.get(target)
+            if former is not None and former is not home:
+                former.send(frame)
         if home is not None:
             home.send(frame)
 
