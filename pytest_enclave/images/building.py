@@ -14,12 +14,14 @@ from typing import IO, Any
 
 from pytest_enclave.errors import PackageError, Problem
 from pytest_enclave.images.credentials import HUB_KEY, credentials_for
+from pytest_enclave.images.dockerfile.review import Review
+from pytest_enclave.images.dockerfile.stages import DockerfileFault
 from pytest_enclave.images.dockerfile.syntax import Instruction, parse
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.references import DEFAULT_REGISTRY, RegistryReference
 from pytest_enclave.images.references import parse as parse_reference
 from pytest_enclave.package.context import context_paths, read_build_file, read_context
-from pytest_enclave.plan.events import BuildProgress, Emit
+from pytest_enclave.plan.events import BuildProgress, Emit, Warned
 from pytest_enclave.plan.image_sources import Build
 
 KEY_LABEL = "org.pytest-enclave.build"
@@ -108,6 +110,23 @@ class BuildLog:
         self._line = 0
         self._lines: list[str] = []
 
+    def review(self) -> None:
+        """Tell what is odd about the build before it begins. Raises BuildFailed where it cannot end well."""
+        review = Review(parse(_text(self._build)), self._build)
+        try:
+            review.refuse()
+        except DockerfileFault as wrong:
+            raise BuildFailed(self.problem(wrong.reason, wrong.fault.remedy)) from None
+        except ImageFault as fault:
+            raise BuildFailed(self.problem(fault.meaning, fault.remedy)) from None
+        for name, remedy in review.unused_arguments():
+            self.warn(f"no `ARG` in {self._file} takes build argument `{name}`", remedy)
+
+    def warn(self, meaning: str, remedy: str) -> None:
+        """Tell of something that stops nothing."""
+        message = f"image `{self._build.title}`: {meaning}"
+        self._emit(Warned(Problem(message, subject=self._build.title, remedy=remedy, severity="warning")))
+
     def follow(self, messages: Iterable[Mapping[str, Any]]) -> None:
         """Take note of all messages until the build ends. Raises BuildFailed where it fails."""
         self._emit(BuildProgress(self._build.title, 0, 0))
@@ -180,12 +199,16 @@ class BuildFailed(Exception):
         self.problem = problem
 
 
-def _instructions(build: Build) -> list[Instruction]:
+def _text(build: Build) -> str:
+    """The build file; empty where it cannot be read, which is told by whoever reads the context."""
     try:
-        text = read_build_file(Path(build.directory), build.build_file, build.place, strict=False)
+        return read_build_file(Path(build.directory), build.build_file, build.place, strict=False)
     except PackageError:
-        return []
-    return list(parse(text).instructions)
+        return ""
+
+
+def _instructions(build: Build) -> list[Instruction]:
+    return list(parse(_text(build)).instructions)
 
 
 def _registries(build: Build) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from pytest_enclave.engine.protocol import DeadlineExceeded, ExecResult
 from pytest_enclave.errors import ExecutionError
@@ -11,13 +12,17 @@ from pytest_enclave.instructions.starting import LOG_LINES
 from pytest_enclave.instructions.task import ENDING, FILES, NAME, NOT_FOUND, SCHEDULING, STORE, Task, run_in
 from pytest_enclave.plan import checks
 from pytest_enclave.plan.image_sources import ANY_IMAGE
+from pytest_enclave.plan.images import HOST_ROOT
 from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.parameters import Parameter, Substitution
 
 IMAGE = "python:3.11-alpine"
 """Kurtosis' own default for `run_python`."""
 
-PIP = ("python", "-m", "pip", "install", "--disable-pip-version-check", "--no-input")
+PYTHON, PYTHON_3 = "python", "python3"
+"""What the interpreter is called in images made for it, and what it is called where there is none of that name."""
+
+PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--no-input")
 
 
 class RunPython(Task):
@@ -39,15 +44,26 @@ class RunPython(Task):
 
     def command(self, call: Instruction) -> tuple[str, ...]:
         """The interpreter, with what it writes not held back; no shell is between."""
-        return ("python", "-u", "-c", call.get("run"), *call.get("args", []))
+        return (PYTHON, *self._arguments(call))
+
+    def _arguments(self, call: Instruction) -> tuple[str, ...]:
+        return ("-u", "-c", call.get("run"), *call.get("args", []))
+
+    def perform(self, call: Instruction, context: Context, helper: str, deadline: float | None) -> ExecResult:
+        """By `python3` where there is no `python`."""
+        return _interpret(context, helper, self._arguments(call), deadline)
 
     def shown(self, call: Instruction) -> str:
         """Without the program, which is long."""
         return f"python -c … {shlex.join(call.get('args', []))}".rstrip()
 
-    def remedy(self, done: ExecResult) -> str:
+    def remedy(self, call: Instruction, done: ExecResult) -> str:
         """Another image, where this one has no interpreter."""
-        return "`image` has to name one with `python`" if done.code == NOT_FOUND else super().remedy(done)
+        if done.code != NOT_FOUND:
+            return super().remedy(call, done)
+        if call.get("image") == HOST_ROOT:
+            return "install `python3` on this machine, or let `image` name an image with it"
+        return "`image` has to name one with `python` or `python3`"
 
     def prepare(self, call: Instruction, context: Context, helper: str) -> None:
         """Install the packages. Raises ExecutionError with the last that pip had to say."""
@@ -56,7 +72,7 @@ class RunPython(Task):
             return
         wanted = shlex.join(packages)
         try:
-            done = run_in(context, helper, (*PIP, *packages), context.deadline)
+            done = _interpret(context, helper, (*PIP, *packages), context.deadline)
         except DeadlineExceeded:
             raise ExecutionError(f"pip has not installed {wanted} in time", service=helper) from None
         if done.code != 0:
@@ -68,3 +84,15 @@ class RunPython(Task):
             )
             error.logs = {"pip": done.output.splitlines()[-LOG_LINES:]}
             raise error
+
+
+def _interpret(context: Context, helper: str, arguments: Sequence[str], deadline: float | None) -> ExecResult:
+    """Run the interpreter. It is only looked for where it seems not to be there: most images have it."""
+    done = run_in(context, helper, (PYTHON, *arguments), deadline)
+    if done.code == NOT_FOUND and not _has(context, helper, PYTHON) and _has(context, helper, PYTHON_3):
+        return run_in(context, helper, (PYTHON_3, *arguments), deadline)
+    return done
+
+
+def _has(context: Context, helper: str, program: str) -> bool:
+    return run_in(context, helper, ("/bin/sh", "-c", f"command -v {program}"), context.deadline).code == 0

@@ -101,7 +101,7 @@ def config_problems(call: Instruction, name: str, config: ServiceConfig, world: 
                 call, name, f"service `{name}` is already added at {known.added_at}", "give one of them another name"
             )
         )
-    found += image_problems(call, name, config)
+    found += image_problems(call.names_image, name, config)
     found += _port_problems(call, name, config)
     found += _mount_problems(call, name, config)
     found += _process_problems(call, name, config)

@@ -65,7 +65,7 @@ class SetService(ServiceLookup):
         _refuse_later_values(call, config, added.index, draft)
         earlier = {**draft.instructions[added.index].arguments, "config": config}
         text = call_text(AddService.name, AddService.parameters, earlier)
-        draft.amend(name, config, text, producer_of_call(text, 0))
+        draft.amend(name, config, text, producer_of_call(text, 0), call)
         return None
 
     def execute(self, call: Instruction, context: Context) -> Result:

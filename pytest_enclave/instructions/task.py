@@ -80,7 +80,11 @@ class Task(Defaults):
     def prepare(self, call: Instruction, context: Context, helper: str) -> None:
         """What has to be done in the helper service before the command; it does not count for `wait`."""
 
-    def remedy(self, done: ExecResult) -> str:
+    def perform(self, call: Instruction, context: Context, helper: str, deadline: float | None) -> ExecResult:
+        """Run the command in the helper service. Raises DeadlineExceeded, ExecutionError."""
+        return run_in(context, helper, self.command(call), deadline)
+
+    def remedy(self, call: Instruction, done: ExecResult) -> str:
         """What to do about an exit code that is not acceptable."""
         return "`acceptable_codes` or `skip_code_check` allow others"
 
@@ -149,7 +153,7 @@ class Task(Defaults):
         ends = [context.clock.now() + seconds(wait)] if wait is not None else []
         ends += [context.deadline] if context.deadline is not None else []
         try:
-            done = run_in(context, helper, self.command(call), min(ends, default=None))
+            done = self.perform(call, context, helper, min(ends, default=None))
         except DeadlineExceeded:
             raise ExecutionError(
                 f"the command did not end in {wait}", service=helper, remedy="`wait` sets how long it may take"
@@ -162,7 +166,7 @@ class Task(Defaults):
                 code=done.code,
                 acceptable=acceptable,
                 output=done.output,
-                remedy=self.remedy(done),
+                remedy=self.remedy(call, done),
             )
         return {"code": done.code, "output": done.output}
 

@@ -76,7 +76,7 @@ class Attempt:
                 # It is about what the function was given or has returned, when none of its lines runs.
                 failure.location = module.definition_place(called.function)
             raise failure from None
-        return self._plan()
+        return self._plan(*called.warnings)
 
     def _plan(self, *warnings: Problem) -> Plan:
         return Plan(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from pytest_enclave.errors import InterpretationError
+from pytest_enclave.errors import InterpretationError, Problem
 from pytest_enclave.language.module import Module
 from pytest_enclave.plan.values import Struct, Value, to_repr
 from pytest_enclave.source import Location
@@ -16,14 +16,21 @@ from pytest_enclave.source import Location
 DEFAULT = "run"
 _PARSER = "_kurtosis_parser"
 
+_EMPTY = ("{}", "dict()", "struct()", "None")
+"""Defaults of `args` that say nothing: most packages have one of them."""
+
 
 class Entry(msgspec.Struct, frozen=True):
-    """The main function, whether it takes the plan, and its arguments: one whole value, or a dict of keywords."""
+    """The main function, whether it takes the plan, and its arguments: one whole value, or a dict of keywords.
+
+    `warnings` are about how it is declared.
+    """
 
     function: str
     with_plan: bool
     whole: bool
     arguments: Value
+    warnings: tuple[Problem, ...] = ()
 
 
 def entry(module: Module, main: str, arguments: Mapping[str, Value], title: str) -> Entry:
@@ -50,7 +57,25 @@ def entry(module: Module, main: str, arguments: Mapping[str, Value], title: str)
     whole = main == DEFAULT and names == ["plan", "args"] and not (parameters.kwonlyargs or parameters.kwarg)
     if not whole:
         _refuse_unfitting(function, main, names[1:] if with_plan else names, arguments, place)
-    return Entry(main, with_plan, whole, _parsed(arguments, module, whole=whole))
+    warnings = _unused_default(module, parameters.defaults[-1]) if whole and parameters.defaults else ()
+    return Entry(main, with_plan, whole, _parsed(arguments, module, whole=whole), warnings)
+
+
+def _unused_default(module: Module, default: ast.expr) -> tuple[Problem, ...]:
+    """A warning where the one parameter for all arguments has a default, which Kurtosis does not use either."""
+    if ast.unparse(default) in _EMPTY:
+        return ()
+    column = module.normalised.column_before(default.lineno, default.col_offset + 1)
+    return (
+        Problem(
+            f"the default of `args` is never used: `{DEFAULT}(plan, args)` is given all arguments as one dict, "
+            "an empty one where there are none",
+            Location(module.name, default.lineno, column),
+            subject=DEFAULT,
+            remedy="ask for each with `args.get(name, default)`, or declare a parameter for each argument",
+            severity="warning",
+        ),
+    )
 
 
 def _missing(module: Module, main: str, title: str) -> InterpretationError:

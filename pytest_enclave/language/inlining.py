@@ -1,9 +1,11 @@
-"""Calls that the interpreter must not inline.
+"""Functions that the interpreter must not inline.
 
-When a file is frozen, calls of functions that only return an expression are replaced by that expression. Where this
-calls what the function was given, the replacement can call the function again, and so on: the process dies of a full
-stack (`def f(g): return g(g)`, called as `f(f)`). An unpacked empty list among the arguments changes nothing else, and
-such calls are left alone.
+When a file is frozen, calls of functions that only return an expression are replaced by that expression. An error in
+it then seems to be where the call is. And where it calls what the function was given, the replacement can call the
+function again, and so on: the process dies of a full stack (`def f(g): return g(g)`, called as `f(f)`). A function that
+has a statement more is left alone, and costs no more: one that assigns a name of ours is put before the `return`.
+A lambda cannot have it. There calls of what it was given get an unpacked empty list among their arguments, which
+changes nothing but that they are left alone; other errors in a file's own lambdas stay where these are called.
 """
 
 from __future__ import annotations
@@ -15,27 +17,27 @@ from pytest_enclave.language.columns import Lines
 from pytest_enclave.language.edits import Edit
 from pytest_enclave.language.scopes import parameters
 
+STATEMENT = "apart__ = 0; "
+
 
 def barriers(node: ast.AST, lines: Lines) -> Iterator[Edit]:
     """The edits for one function, if it can be inlined at all."""
-    returned = _returned(node)
-    if returned is None or not isinstance(node, (ast.FunctionDef, ast.Lambda)):
-        return
-    given = parameters(node)
-    for call in ast.walk(returned):
-        if isinstance(call, ast.Call) and not _unpacks(call) and _mentions(call.func, given):
-            line, end = lines.end(call)
-            yield Edit(line, end - 1, 0, "*[]" if _open_ended(call, lines) else ", *[]")
+    if isinstance(node, ast.FunctionDef):
+        returning = _only_return(node)
+        if returning is not None:
+            yield Edit(*lines.start(returning), 0, STATEMENT)
+    elif isinstance(node, ast.Lambda):
+        given = parameters(node)
+        for call in ast.walk(node.body):
+            if isinstance(call, ast.Call) and not _unpacks(call) and _mentions(call.func, given):
+                line, end = lines.end(call)
+                yield Edit(line, end - 1, 0, "*[]" if _open_ended(call, lines) else ", *[]")
 
 
-def _returned(node: ast.AST) -> ast.expr | None:
-    """The expression that is all a function consists of; documentation and `pass` do not count."""
-    if isinstance(node, ast.Lambda):
-        return node.body
-    if not isinstance(node, ast.FunctionDef):
-        return None
-    rest = [s for s in node.body if not isinstance(s, ast.Pass) and not _is_documentation(s)]
-    return rest[0].value if len(rest) == 1 and isinstance(rest[0], ast.Return) else None
+def _only_return(function: ast.FunctionDef) -> ast.Return | None:
+    """The statement that is all a function consists of; documentation and `pass` do not count."""
+    rest = [s for s in function.body if not isinstance(s, ast.Pass) and not _is_documentation(s)]
+    return rest[0] if len(rest) == 1 and isinstance(rest[0], ast.Return) else None
 
 
 def _is_documentation(statement: ast.stmt) -> bool:

@@ -66,12 +66,14 @@ class Draft:
         services = {producer_of_service(name): self.instructions[i] for name, i in self._first.items() if i >= index}
         return {call.producer: call for call in self.instructions[index:]} | services
 
-    def amend(self, name: str, config: Struct, text: str, producer: str) -> None:
+    def amend(self, name: str, config: Struct, text: str, producer: str, by: Instruction) -> None:
         """The service that the script has added gets another config, and the instruction that adds it another text."""
         added = self.added[name]
         earlier = self.instructions[added.index]
         arguments = {**earlier.arguments, "config": config}
-        self.instructions[added.index] = replace(earlier, arguments=arguments, text=text, producer=producer)
+        self.instructions[added.index] = replace(
+            earlier, arguments=arguments, text=text, producer=producer, amended_by=by
+        )
         self.added[name] = replace(added, config=config)
 
 

@@ -25,7 +25,8 @@ class Instruction(msgspec.Struct, frozen=True, gc=False):
     """One `plan.*` call. `arguments` holds what was given, in declared order.
 
     `text` is the canonical string (behaviour.md §1.0), `producer` the 32 digits that future references to its results
-    carry, `files` the package files it reads, by the argument that names them.
+    carry, `files` the package files it reads, by the argument that names them. `amended_by` is the later call that has
+    changed its config last, and said the image.
     """
 
     name: str
@@ -34,6 +35,12 @@ class Instruction(msgspec.Struct, frozen=True, gc=False):
     text: str
     producer: str
     files: Mapping[str, SourceFile] = msgspec.field(default_factory=dict)
+    amended_by: Instruction | None = None
+
+    @property
+    def names_image(self) -> Instruction:
+        """The call that says what image the service is made of."""
+        return self.amended_by or self
 
     def get(self, name: str, default: Value = None) -> Value:
         """The argument of that name, or the default where it was not given."""

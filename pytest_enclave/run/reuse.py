@@ -25,7 +25,7 @@ This file is pure: it reads plain values, asks nobody, and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 
 import msgspec
@@ -333,7 +333,9 @@ def _outdated(record: Record, earlier: Candidate, changed_artifacts: frozenset[s
     made, touched = earlier.footprint.services, earlier.footprint.makes
     later = record.footprint
     if made:
-        what = "service " + ", ".join(f"`{name}`" for name in made) + " was replaced"
+        what = _replaced(made)
+    elif earlier.footprint.settles:
+        what = "connections between services changed"
     else:
         what = f"{earlier.instruction.name} ran again before it"
     seen = touched or earlier.footprint.settles or earlier.footprint.replay is Replay.OBSERVE
@@ -343,9 +345,13 @@ def _outdated(record: Record, earlier: Candidate, changed_artifacts: frozenset[s
         names = ", ".join(f"`{name}`" for name in sorted(changed_artifacts & later.needs))
         return f"files artifact {names} changed"
     if later.replay is Replay.ACT and not later.acts_on.isdisjoint(made):
-        names = ", ".join(f"`{name}`" for name in sorted(later.acts_on & made.keys()))
-        return f"service {names} was replaced"
+        return _replaced(sorted(later.acts_on & made.keys()))
     return "" if touched.isdisjoint(later.makes) else what
+
+
+def _replaced(services: Collection[str]) -> str:
+    names = ", ".join(f"`{name}`" for name in services)
+    return f"service {names} was replaced" if len(services) == 1 else f"services {names} were replaced"
 
 
 def spoiled(candidate: Candidate, slot: Slot | None, records: Mapping[int, Record]) -> Mapping[int, Record]:

@@ -9,9 +9,10 @@ from msgspec.structs import replace
 
 from pytest_enclave.engine.protocol import Address, Engine, PullPolicy
 from pytest_enclave.errors import Problem, ValidationError
-from pytest_enclave.plan.events import Emit, Warned
+from pytest_enclave.plan.events import Emit, Event, Warned
 from pytest_enclave.plan.facts import Facts
 from pytest_enclave.plan.image_sources import Build, ImageSource, Login
+from pytest_enclave.plan.instruction import Instruction
 from pytest_enclave.plan.service import ServiceConfig
 from pytest_enclave.plan.world import KnownService, World
 from pytest_enclave.run.reuse import Action, Candidate, Decision
@@ -47,7 +48,7 @@ def validate(
         from pytest_enclave.instructions.starting import service_spec
 
         for name, config in kind.configs(call).items():
-            found += (_at(problem, candidate) for problem in engine.check(service_spec(name, config, UNPLACED)))
+            found += (_at(problem, candidate, call) for problem in engine.check(service_spec(name, config, UNPLACED)))
     return found
 
 
@@ -82,15 +83,24 @@ def require_images(
                     sources.setdefault(config.image, config.image_source)
     builds = {name: source for name, source in sources.items() if isinstance(source, Build)}
     logins = {name: source for name, source in sources.items() if isinstance(source, Login)}
+    titles = {build.title: wanted[name] for name, build in reversed(builds.items())}
+
+    def placed(event: Event) -> None:
+        if isinstance(event, Warned) and event.problem.subject in titles:
+            candidate = titles[event.problem.subject]
+            event = Warned(_at(event.problem, candidate, candidate.instruction.names_image))
+        emit(event)
+
     named = [name for name in wanted if name not in builds]
     outcomes = dict(engine.resolve_images(named, policy, emit, logins))
     if builds:
-        outcomes |= engine.build_images(builds.values(), policy, emit)
+        outcomes |= engine.build_images(builds.values(), policy, placed)
     digests: dict[str, str] = {}
     problems: list[Problem] = []
     for reference, outcome in outcomes.items():
         if isinstance(outcome, Problem):
-            problems.append(_at(outcome, wanted[reference]))
+            candidate = wanted[reference]
+            problems.append(_at(outcome, candidate, candidate.instruction.names_image))
         else:
             digests[reference] = outcome
     return digests, sorted(problems, key=lambda p: (p.location is None, p.location))
@@ -106,9 +116,8 @@ def judge(problems: Sequence[Problem], instructions: int, emit: Emit) -> None:
         raise ValidationError(errors, instructions=instructions)
 
 
-def _at(problem: Problem, candidate: Candidate) -> Problem:
-    """The engine's problem, at the instruction it concerns."""
-    call = candidate.instruction
+def _at(problem: Problem, candidate: Candidate, call: Instruction) -> Problem:
+    """The engine's problem, at the call it concerns, which is the candidate's or one that has amended it."""
     subject = problem.subject or next(iter(candidate.footprint.services), "")
     about = subject if "(" in subject else f'{call.name}("{subject}")'
     return replace(problem, location=call.location, subject=about)

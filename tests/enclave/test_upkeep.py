@@ -55,17 +55,29 @@ class World:
     ledger: Ledger
     tools: Tools
     machine: Machine = field(default_factory=Machine)
+    processes: list[Enclaves] = field(default_factory=list)
 
     def main(self, keep: Keep = Keep.NEVER, *, script: Script | None = None, warm: bool = True) -> Enclaves:
         """The main process of a new session."""
         tenure = Tenure(self.ledger, self.ledger.begin_session(), keep, "project", warm)
-        return Enclaves(self.machine.engine(script), self.tools, Options(), NOBODY, tenure)
+        return self.process(tenure, script)
 
     def worker(self, main: Enclaves) -> Enclaves:
         """Another process of a session."""
         ours = main.upkeep.tenure
         tenure = Tenure(self.ledger, Session(ours.session.id, ours.session.holder, None), ours.keep, ours.scope)
-        return Enclaves(self.machine.engine(), self.tools, Options(), NOBODY, tenure)
+        return self.process(tenure)
+
+    def process(self, tenure: Tenure, script: Script | None = None) -> Enclaves:
+        """A process that uses enclaves."""
+        self.processes.append(Enclaves(self.machine.engine(script), self.tools, Options(), NOBODY, tenure))
+        return self.processes[-1]
+
+    def close(self) -> None:
+        """Close the files of processes that did not end."""
+        for process in self.processes:
+            for enclave in process.upkeep._open:
+                enclave._state.journal.close()
 
     def end(self, main: Enclaves) -> None:
         """The session ends in order."""
@@ -91,8 +103,10 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, tools: Tools) -> World:
-    return World(Ledger(tmp_path / "ledger"), tools)
+def world(tmp_path: Path, tools: Tools) -> Iterator[World]:
+    world = World(Ledger(tmp_path / "ledger"), tools)
+    yield world
+    world.close()
 
 
 @pytest.fixture
@@ -297,7 +311,7 @@ def test_another_project_takes_nothing_over(world: World) -> None:
     world.end(first)
     session = world.ledger.begin_session()
     tenure = Tenure(world.ledger, session, Keep.NEVER, "another project")
-    second = Enclaves(world.machine.engine(), world.tools, Options(), NOBODY, tenure)
+    second = world.process(tenure)
     assert executed(obtain(second)) == 2
     world.end(second)
 

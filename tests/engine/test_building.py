@@ -17,7 +17,7 @@ from pytest_enclave.engine.embedded.engine import EmbeddedEngine
 from pytest_enclave.engine.protocol import Engine, PullPolicy
 from pytest_enclave.errors import Problem
 from pytest_enclave.package.context import read_context
-from pytest_enclave.plan.events import BuildProgress, Event, silent
+from pytest_enclave.plan.events import BuildProgress, Event, Warned, silent
 from pytest_enclave.plan.image_sources import Build
 from tests.engine.engine_enclave import BUSYBOX
 
@@ -167,10 +167,43 @@ def test_what_only_buildkit_knows_is_told_with_what_to_do_instead(engine: Engine
     )
 
 
-def test_a_stage_that_does_not_exist_is_told(engine: Engine, describe: Describe):
-    problem = built(engine, describe({"Dockerfile": f"FROM {BUSYBOX} AS base\n"}, target="nothing"))
+def test_a_stage_that_does_not_exist_is_told_with_what_was_meant(engine: Engine, describe: Describe):
+    problem = built(engine, describe({"Dockerfile": f"FROM {BUSYBOX} AS base\n"}, target="bsae"))
     assert isinstance(problem, Problem)
-    assert "nothing" in problem.message
+    assert problem.message == "image `shop/api:1` cannot be built: there is no stage `bsae` in Dockerfile"
+    assert problem.remedy == "did you mean `base`?"
+
+
+def test_no_registry_is_asked_for_what_is_built_here(engine: Engine, describe: Describe):
+    """Not even for one that the engine has."""
+    other = describe({"Dockerfile": f"FROM {BUSYBOX}\nLABEL other=1\n"})
+    assert isinstance(built(engine, other), str)
+    problem = built(engine, describe({"Dockerfile": f"# first\nFROM {other.name}\nRUN true\n"}))
+    assert isinstance(problem, Problem)
+    assert problem.message == (
+        f'image `shop/api:1` cannot be built at images/api/Dockerfile:2: image "{other.name}": so '
+        "(`pytest-enclave-build/`) begin names of images that are built, not pulled"
+    )
+    assert problem.remedy == "make both images by stages of one Dockerfile"
+
+
+def test_build_arguments_that_nothing_takes_are_warned_of(engine: Engine, describe: Describe):
+    events: list[Event] = []
+    build = describe({"Dockerfile": f"FROM {BUSYBOX}\nARG VERSION\n"}, arguments={"VERISON": "1", "VERSION": "2"})
+    assert isinstance(built(engine, build, events.append), str)
+    (warning,) = [event.problem for event in events if isinstance(event, Warned)]
+    assert warning.severity == "warning"
+    assert warning.message == ("image `shop/api:1`: no `ARG` in images/api/Dockerfile takes build argument `VERISON`")
+    assert warning.remedy == "did you mean `VERSION`?"
+
+
+@pytest.mark.parametrize(
+    "line", ["EXPOSE web", "STOPSIGNAL SIGNONE", "HEALTHCHECK true", "HEALTHCHECK --interval=5 CMD true"]
+)
+def test_values_that_docker_does_not_take_are_told(engine: Engine, describe: Describe, line: str):
+    problem = built(engine, describe({"Dockerfile": f"FROM {BUSYBOX}\n{line}\n"}))
+    assert isinstance(problem, Problem)
+    assert "images/api/Dockerfile:2" in problem.message
 
 
 def test_a_context_that_changes_meanwhile_is_told(engine: Engine, describe: Describe):

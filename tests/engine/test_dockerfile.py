@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
@@ -21,9 +22,10 @@ from pytest_enclave.engine.embedded.engine import EmbeddedEngine
 from pytest_enclave.engine.protocol import PullPolicy
 from pytest_enclave.errors import Problem
 from pytest_enclave.images.store import ImageStore, default_root
+from pytest_enclave.linux.capabilities import NET_BIND_SERVICE
 from pytest_enclave.linux.identity import own_map
 from pytest_enclave.package.context import read_context
-from pytest_enclave.plan.events import BuildProgress, silent
+from pytest_enclave.plan.events import BuildProgress, Warned, silent
 from pytest_enclave.plan.events import Event as Told
 from pytest_enclave.plan.image_sources import Build
 from tests.engine.engine_enclave import BUSYBOX, FOREVER, Enclave, enclave_id
@@ -193,6 +195,48 @@ COPY --from={BUSYBOX} /bin/busybox /elsewhere/
     assert said("cat /app/app /app/again /single; ls /elsewhere", dockerfile) == "made\nmade\nmade\nbusybox"
 
 
+CAPABILITY = struct.pack("<5I", 0x02000001, 1 << NET_BIND_SERVICE, 0, 0, 0)
+"""What `setcap cap_net_bind_service=ep` gives a file."""
+
+
+@pytest.mark.parametrize(
+    ("steps", "path"),
+    [
+        ("", "x/program"),
+        ("RUN mkdir /z && mv /x/program /z/\n", "z/program"),
+        (f"FROM {BUSYBOX}\nCOPY --from=0 /x /y\n", "y/program"),
+        (f"FROM {BUSYBOX}\nCOPY --from=0 --chown=7:7 /x/program /y/\n", "y/program"),
+    ],
+)
+def test_files_keep_their_capabilities(engine, describe, root: Path, tmp_path: Path, steps: str, path: str):
+    with tarfile.open(tmp_path / "capable.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("program")
+        info.pax_headers = {"SCHILY.xattr.security.capability": CAPABILITY.decode("utf-8", "surrogateescape")}
+        tar.addfile(info)
+    build = describe(f"{FROM}ADD capable.tar /x/\n{steps}")
+    assert isinstance(built(engine, build), str)
+    found = [Path(layer, path) for layer in ImageStore(root, own_map()).find(build.name).layers]
+    assert [os.getxattr(file, "security.capability") for file in found if file.exists()] == [CAPABILITY]
+
+
+def test_files_that_cannot_have_their_capabilities_are_told(engine, describe, tmp_path: Path):
+    events: list[Told] = []
+    with tarfile.open(tmp_path / "odd.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("file")
+        info.pax_headers = {"SCHILY.xattr.security.capability": "nonsense"}
+        tar.addfile(info)
+    assert isinstance(built(engine, describe(f"{FROM}ADD odd.tar /odd/\n"), events.append), str)
+    (warning,) = [event.problem for event in events if isinstance(event, Warned)]
+    assert warning.message == "image `shop/api`: files lose their capabilities (`setcap`): /odd/file"
+    assert warning.remedy == "build it where there is a Docker engine"
+
+
+def test_long_names_are_copied_from_another_stage(said):
+    name = "n" * 120
+    dockerfile = f"{FROM}RUN mkdir /from && echo it > /from/{name}\nFROM {BUSYBOX}\nCOPY --from=0 /from /to\n"
+    assert said(f"cat /to/{name}; ls /to", dockerfile) == f"it\n{name}"
+
+
 def test_a_stage_of_nothing(said):
     dockerfile = f"""
 FROM {BUSYBOX} AS b
@@ -223,11 +267,11 @@ ENTRYPOINT exec app
 """
     build = describe(dockerfile)
     assert isinstance(built(engine, build), str)
-    config = engine._sources().store.find(build.name).config
+    config = engine._store().find(build.name).config
     assert (config.user, config.stop_signal, sorted(config.volumes)) == ("7:8", "SIGINT", ["/and", "/data", "/more"])
     assert (config.entrypoint, config.cmd) == (("/bin/sh", "-ec", "exec app"), ())
     assert {"a": "b c", "d": "e"}.items() <= config.labels.items()
-    document = json.loads(engine._sources().store.configuration(build.name))
+    document = json.loads(engine._store().configuration(build.name))
     assert document["config"]["ExposedPorts"] == {"80/tcp": {}, "53/udp": {}}
 
 
@@ -246,7 +290,7 @@ def test_steps_are_told_and_not_done_again(engine, describe):
     build = describe(dockerfile, {"f": "2"})
     second = built(engine, build)
     assert first != second
-    layers = [engine._sources().store.find(digest).layers for digest in (first, second)]
+    layers = [engine._store().find(digest).layers for digest in (first, second)]
     assert layers[0][:2] == layers[1][:2]
     assert layers[0][2] != layers[1][2]
     assert built(engine, build, policy=PullPolicy.NEVER) == second
@@ -300,6 +344,10 @@ IN_THE_STEP = [
     ("ENV A", "`ENV A`: there is no value"),
     ("LABEL a=b c", "`LABEL a=b c`: `c` has no value"),
     ("USER a b", "`USER` takes one argument"),
+    ("EXPOSE 80 web", "`web` is no port"),
+    ("HEALTHCHECK --interval=5 CMD true", "`--interval=5` is no duration"),
+    ("HEALTHCHECK true", "`true` is no kind of `HEALTHCHECK`"),
+    ("STOPSIGNAL SIGNONE", "`SIGNONE` is no signal"),
     ('WORKDIR "a', '`"a`: a `"` is missing'),
 ]
 

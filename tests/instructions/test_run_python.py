@@ -131,7 +131,7 @@ def test_installing_does_not_count_for_wait(laboratory: Callable[..., Laboratory
     ("code", "remedy"),
     [
         (1, "`acceptable_codes` or `skip_code_check` allow others"),
-        (127, "`image` has to name one with `python`"),
+        (127, "`image` has to name one with `python` or `python3`"),
     ],
 )
 def test_an_image_without_python_is_told(laboratory: Callable[..., Laboratory], code: int, remedy: str):
@@ -140,6 +140,39 @@ def test_an_image_without_python_is_told(laboratory: Callable[..., Laboratory], 
     assert error.message == f"$ python -c …: exit code {code} is not acceptable (0)"
     assert error.remedy == remedy
     assert lab.outcomes('plan.run_python(run = "1", skip_code_check = True)') == ["executed"]
+
+
+def with_python3_alone(*more: str) -> Script:
+    """No `python`; and nothing of the names in `more` either."""
+    script = Script().on_exec("*", ["python3", ...], ExecResult(0, "three"))
+    for name in ("python", *more):
+        script = script.on_exec("*", [name, ...], ExecResult(127, "not found"))
+        script = script.on_exec("*", ["/bin/sh", "-c", f"command -v {name}"], ExecResult(127, ""))
+    return script
+
+
+def test_where_there_is_only_python3_it_is_that(laboratory: Callable[..., Laboratory]):
+    lab = laboratory(with_python3_alone())
+    lab.ok('r = plan.run_python(run = "1", args = ["a"], packages = ["p"])\nplan.verify(r.output, "==", "three")')
+    asked = [command for command in commands(lab) if command[0] == "python3"]
+    assert asked == [
+        ("python3", "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "p"),
+        ("python3", "-u", "-c", "1", "a"),
+    ]
+
+
+def test_a_program_that_ends_with_the_code_of_a_missing_one_is_not_run_twice(laboratory: Callable[..., Laboratory]):
+    lab = laboratory(Script().on_exec("*", ["python", ...], ExecResult(127, "")))
+    lab.ok('plan.run_python(run = "exit(127)", acceptable_codes = [127])')
+    assert [command[0] for command in commands(lab)] == ["python", "/bin/sh"]
+
+
+def test_a_machine_without_python_is_told(laboratory: Callable[..., Laboratory]):
+    lab = laboratory(with_python3_alone("python3").image("host:/", digest="sha256:1"))
+    error = lab.error('plan.run_python(run = "1", image = "host:/")')
+    assert error.remedy == "install `python3` on this machine, or let `image` name an image with it"
+    error = lab.error('plan.run_python(run = "1", image = "host:/", packages = ["p"])')
+    assert error.remedy == "`image` has to name one with Python and pip"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +190,7 @@ def test_packages_that_cannot_be_installed_end_it(laboratory: Callable[..., Labo
     )
     assert len(error.logs["pip"]) == 40
     assert error.logs["pip"][-1] == "ERROR: No matching distribution found for nope"
-    assert len(commands(lab)) == 1
+    assert [command for command in commands(lab) if command[0] != "/bin/sh"] == commands(lab)[:1]
     assert lab.state.site.observe() == {}
 
 
@@ -256,6 +289,26 @@ def test_a_package_that_no_index_has_ends_it_with_what_pip_said(real: Laboratory
     error = real.error(wheel)
     assert error.message == "pip could not install --break-system-packages --no-index no-such-thing: exit code 1"
     assert "No matching distribution found for no-such-thing" in "\n".join(error.logs["pip"])
+
+
+def test_an_image_without_an_interpreter_is_told(real: Laboratory):
+    error = real.error('plan.run_python(run = "1", image = "enclave-test/busybox:local")')
+    assert isinstance(error, UnacceptableCode)
+    assert error.message == "$ python -c …: exit code 127 is not acceptable (0)"
+    assert error.remedy == "`image` has to name one with `python` or `python3`"
+    assert "python" in error.output
+
+
+def test_an_image_with_python3_alone_will_do(real: Laboratory, tmp_path: Path):
+    build = 'ImageBuildSpec(image_name = "three", build_context_dir = ".")'
+    files = {
+        "kurtosis.yml": "name: github.com/test/three\n",
+        "main.star": f"def run(plan):\n    return plan.run_python(run = 'print(3)', image = {build}).output\n",
+        "Dockerfile": f'FROM {PYTHON}\nRUN rm "$(command -v python)"\n',
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert real.ok(tmp_path).output == "3\n"
 
 
 def test_an_image_without_pip_is_told(real: Laboratory):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from pytest_enclave.errors import InterpretationError
+from pytest_enclave.engine.simulated.script import Script
+from pytest_enclave.errors import InterpretationError, ValidationError
 from tests.laboratory import Laboratory
 
 DB = (
@@ -44,6 +47,32 @@ def test_it_counts_for_what_is_validated(lab: Laboratory):
     assert [(problem.message, str(problem.location)) for problem in warned] == [
         ("`tolerations` has no effect: there is no Kubernetes here", "<source>:2:26")
     ]
+
+
+def test_an_image_that_cannot_be_had_is_told_where_it_was_said(laboratory: Callable[[Script], Laboratory]):
+    lab = laboratory(Script().image("gone", missing="there is no such image"))
+    error = lab.error(
+        DB + 'plan.set_service("db", ServiceConfig(image = "fine"))\n'
+        'plan.set_service("db", ServiceConfig(image = "gone"))'
+    )
+    assert type(error) is ValidationError
+    told = [(problem.subject, problem.message, str(problem.location)) for problem in error.problems]
+    assert told == [
+        ('set_service("image `gone`")', "image `gone` cannot be had: there is no such image", "<source>:4:21")
+    ]
+
+
+def test_an_image_that_only_add_service_says_is_told_there(laboratory: Callable[[Script], Laboratory]):
+    lab = laboratory(Script().image("img", missing="there is no such image"))
+    (problem,) = lab.error(DB).problems
+    assert (problem.subject, str(problem.location)) == ('add_service("image `img`")', "<source>:2:26")
+
+
+def test_an_image_that_is_built_by_no_engine_is_told_where_it_was_said(lab: Laboratory):
+    flake = 'NixBuildSpec(flake_location_dir = "/x", image_name = "nix", build_context_dir = "/x")'
+    (problem,) = lab.error(DB + f'plan.set_service("db", ServiceConfig(image = {flake}))').problems
+    assert (problem.subject, str(problem.location)) == ('set_service("db")', "<source>:3:21")
+    assert problem.message == "image `nix` would have to be built by Nix, which is not supported"
 
 
 def test_the_same_script_again_executes_nothing(lab: Laboratory):

@@ -72,6 +72,41 @@ def test_fail_is_a_failure_of_the_script(plan_of: Callable[..., Any]) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("returned", "failing", "message"),
+    [
+        ("x.foo", "x.foo", "`x` (of type int) has no field `foo`"),
+        ("1 if not x else x.foo", "x.foo", "`x` (of type int) has no field `foo`"),
+        ('1 + "a"', "1", "operation `+` not supported for types `int` and `string`"),
+        ("(1, 2)[x]", "(1", "index 7 is out of range"),
+        ("[-struct()]", "-", "operation `-` not supported on type `struct`"),
+        ("PortSpec(number = 0)", "(", "PortSpec: `number` must be an integer between 1 and 65535, not 0 (int)"),
+    ],
+)
+@pytest.mark.parametrize("between", [" ", "\n    ", '\n    """Documented."""\n    pass\n    '])
+def test_an_error_in_a_function_that_only_returns_is_placed_inside_of_it(
+    plan_of: Callable[..., Any], returned: str, failing: str, message: str, between: str
+) -> None:
+    function = f"def f(x):{between}return {returned}"
+    line, last = function.count("\n") + 1, function.splitlines()[-1]
+    main = 'lib = import_module("./lib.star")\n\ndef run(plan):\n    b = lib.f(7)\n'
+    with pytest.raises(InterpretationError) as caught:
+        plan_of({"lib.star": function, "main.star": main})
+    assert caught.value.message == message
+    column = last.index(returned) + returned.index(failing) + 1
+    assert [(str(f.location), f.function) for f in caught.value.frames] == [
+        ("main.star:4:14", "run"),
+        (f"lib.star:{line}:{column}", "f"),
+    ]
+
+
+def test_an_error_in_a_chain_of_functions_that_only_return_has_every_call(plan_of: Callable[..., Any]) -> None:
+    text = "def f(x): return x[0]\ndef g(x): return f(x)\ndef run(plan):\n    return g([])\n"
+    with pytest.raises(InterpretationError, match="index 0 is out of range") as caught:
+        plan_of(text)
+    assert [str(f.location) for f in caught.value.frames] == ["<source>:4:13", "<source>:2:19", "<source>:1:18"]
+
+
 def test_every_wrong_argument_is_a_problem_of_its_own(plan_of: Callable[..., Any]) -> None:
     with pytest.raises(InterpretationError) as caught:
         plan_of("def run(plan):\n    PortSpec(\n        'x',\n        nummer = 1,\n    )\n")

@@ -178,6 +178,41 @@ def test_what_an_image_is_built_from_is_told_when_it_changed(lab: Laboratory, pa
     ]
 
 
+BOTH = (
+    'plan.add_services({n: ServiceConfig(image = "img", env_vars = {"T": "%s"}) for n in ["a", "b"]})\n'
+    'plan.update_service("a", UpdateServiceConfig(subnetwork = "%s"))\n'
+    'plan.exec("a", ExecRecipe(command = ["true"]))\n'
+)
+
+
+def test_a_service_that_moved_to_another_subnetwork_is_told_and_so_is_who_may_see_it(lab: Laboratory):
+    lab.ok(BOTH % ("1", "one"))
+    assert told(lab.ok(BOTH % ("1", "two"))) == block(
+        """
+        enclave shop-1: 2 of 3 instructions ran
+          update_service("a", "two") at <source>:3, updated
+            config.subnetwork: "one" → "two"
+          exec("a", $ true) at <source>:4, executed
+            connections between services changed: update_service("a", "two") at <source>:3 was updated,
+                because config.subnetwork changed
+        """
+    )
+
+
+def test_services_that_were_replaced_leave_their_subnetworks_as_they_are(lab: Laboratory):
+    lab.ok(BOTH % ("1", "one"))
+    assert told(lab.ok(BOTH % ("2", "one"))) == block(
+        """
+        enclave shop-1: 2 of 3 instructions ran
+          add_services("a", "b") at <source>:2, updated
+            configs["a"].env_vars["T"]: "1" → "2"
+          exec("a", $ true) at <source>:4, executed
+            services `a`, `b` were replaced: add_services("a", "b") at <source>:2 was updated,
+                because configs["a"].env_vars["T"] changed
+        """
+    )
+
+
 def _digest(run: Run) -> str:
     return run.plan.instructions[0].files["src"].digest.removeprefix("sha256:")[:12]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
 from pytest_enclave.engine.protocol import PullPolicy
 from pytest_enclave.engine.simulated.script import Script
-from pytest_enclave.errors import ValidationError
-from pytest_enclave.plan.events import BuildProgress
+from pytest_enclave.errors import Problem, ValidationError
+from pytest_enclave.plan.events import BuildProgress, Emit, Warned
+from pytest_enclave.plan.image_sources import Build
 from pytest_enclave.run.pipeline import Options
 from tests.laboratory import Laboratory
 
@@ -188,3 +189,22 @@ def test_other_credentials_are_no_reason_to_run_again(lab: Laboratory):
     body = 'plan.add_service("a", ServiceConfig(image = ImageSpec("r.example/a", username = "ann", password = "{}")))'
     lab.ok(body.format("s3cret-1"))
     assert lab.outcomes(body.format("s3cret-2")) == ["skipped"]
+
+
+def test_what_is_odd_about_a_build_is_warned_of_where_the_image_is_said(
+    laboratory: Callable[[], Laboratory], package, monkeypatch: pytest.MonkeyPatch
+):
+    lab = laboratory()
+
+    def build_images(builds: Iterable[Build], _: PullPolicy, emit: Emit) -> Mapping[str, str]:
+        emit(Warned(Problem("`A` is not used", subject="shop/api", severity="warning")))
+        emit(Warned(Problem("it is late", subject="the engine", severity="warning")))
+        return {build.name: "sha256:1" for build in builds}
+
+    monkeypatch.setattr(lab.engine, "build_images", build_images)
+    lab.ok(package(f"x = 1\n{ADD}"))
+    told = [event.problem for event in lab.events if isinstance(event, Warned)]
+    assert [(each.subject, str(each.location)) for each in told] == [
+        ('add_service("shop/api")', "main.star:3:21"),
+        ("the engine", "None"),
+    ]

@@ -108,9 +108,9 @@ def test_what_runs(lab: Laboratory, enclave: str, submitted: str, expected: str,
     [
         ("a b set(50) ua", "a b set(60) ua",
          ["already done", "already done", "config.packet_loss_percentage changed",
-          "set_connection ran again before it"]),
+          "connections between services changed"]),
         ("a b mv(x) ub", "a b mv(z) ub",
-         ["already done", "already done", "config.subnetwork changed", "update_service ran again before it"]),
+         ["already done", "already done", "config.subnetwork changed", "connections between services changed"]),
         ("a b ub", "a bx ub", ["already done", "config.subnetwork changed", "service `b` was replaced"]),
     ],
 )  # fmt: skip

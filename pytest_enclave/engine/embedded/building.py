@@ -53,6 +53,7 @@ class Builder(msgspec.Struct, frozen=True):
     ) -> str | Problem:
         log = BuildLog(build, emit)
         try:
+            log.review()
             if daemon is not None:
                 self._by(daemon, build, policy, log, cancelled)
             else:

@@ -46,6 +46,9 @@ SILENCE = 1800.0
 LOOKS_FOR_LINES = 60
 """How often in that time it is looked whether a step has written anything."""
 
+CAPABLE = "build it where there is a Docker engine"
+"""What to do where this kernel, or this user, gives no capabilities to files."""
+
 _MODE = re.compile("[0-7]{1,7}")
 
 Act = Callable[[EmbeddedSite, str, str], None]
@@ -102,8 +105,7 @@ class DockerfileBuild:
                     self._done[index] = self._stage(stages, index)
                 self._keep(self._done[target], self._build.name, "built")
             except DockerfileFault as wrong:
-                reason = f"parse error line {wrong.line}: {wrong.fault.meaning}"
-                raise BuildFailed(self._log.problem(reason, wrong.fault.remedy)) from None
+                raise BuildFailed(self._log.problem(wrong.reason, wrong.fault.remedy)) from None
             except (PackageError, OSError) as error:
                 raise ImageFault(f"its build context cannot be read: {error}") from None
 
@@ -269,7 +271,9 @@ class DockerfileBuild:
         def act(site: EmbeddedSite, image: str, name: str) -> None:
             site.hold(ServiceSpec(name, image, site.reserve(name)))
             archive.seek(0)
-            site.put(name, archive, target, directory=directory, owner=owner, mode=mode)
+            without = site.put(name, archive, target, directory=directory, owner=owner, mode=mode)
+            if without:
+                self._log.warn(f"files lose their capabilities (`setcap`): {', '.join(without)}", CAPABLE)
 
         self._layer(configuration, [step.keyword, key, target, directory, owner, chmod], act)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_enclave.images.dockerfile.stages import Step
+from pytest_enclave.images.dockerfile.values import exposed, refuse_wrong_health_check, stop_signal
 from pytest_enclave.images.dockerfile.words import expand, split
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.manifests import this_platform
@@ -131,13 +132,13 @@ class Configuration:
         self.inner["User"] = self._one(step)
 
     def _stopsignal(self, step: Step) -> None:
-        self.inner["StopSignal"] = self._one(step)
+        self.inner["StopSignal"] = stop_signal(self._one(step))
 
     def _shell(self, step: Step) -> None:
         self.inner["Shell"] = list(step.argv or ())
 
     def _expose(self, step: Step) -> None:
-        ports: dict[str, Any] = {word if "/" in word else f"{word}/tcp": {} for word in self.words(step.text)}
+        ports: dict[str, Any] = {port: {} for word in self.words(step.text) for port in exposed(word)}
         self.inner["ExposedPorts"] = {**(self.inner.get("ExposedPorts") or {}), **ports}
 
     def _volume(self, step: Step) -> None:
@@ -155,7 +156,8 @@ class Configuration:
             self.inner["Cmd"] = []
 
     def _healthcheck(self, step: Step) -> None:
-        """Without effect: what waits for services asks them itself."""
+        """Without effect: what waits for services asks them itself. But it is what `docker build` takes."""
+        refuse_wrong_health_check(step.flags, step.text)
 
     def _maintainer(self, step: Step) -> None:
         """Without effect."""

@@ -123,6 +123,10 @@ def _damaged(path: str, error: Exception) -> ImageFault:
     return ImageFault(f"the archive `{path}` cannot be unpacked: {error}", "is it there as a whole?")
 
 
+ATTRIBUTES = "SCHILY.xattr."
+"""What extended attributes of files are called in archives."""
+
+
 def without_top(archive: IO[bytes], target: IO[bytes]) -> bool:
     """Write what is in the one directory of an archive, or its one file; whether it is a directory."""
     with (
@@ -135,6 +139,8 @@ def without_top(archive: IO[bytes], target: IO[bytes]) -> bool:
         for member in members[1:] if is_directory else members:
             content = read.extractfile(member) if member.isreg() else None
             member.name = member.name[length:]
+            # Long names are there once more, and would count.
+            member.pax_headers = {key: value for key, value in member.pax_headers.items() if key.startswith(ATTRIBUTES)}
             if member.islnk():
                 member.linkname = member.linkname[length:]
             written.addfile(member, content)

@@ -41,6 +41,11 @@ class DockerfileFault(Exception):
         self.line = line
         self.fault = fault
 
+    @property
+    def reason(self) -> str:
+        """The same in the words of the Docker API, which have the line."""
+        return f"parse error line {self.line}: {self.fault.meaning}"
+
 
 class Step(msgspec.Struct, frozen=True):
     """An instruction with its flags apart. `argv` are the strings of its JSON list, None where it has none."""
@@ -99,11 +104,17 @@ def stages_of(dockerfile: Dockerfile) -> Stages:
     return Stages(tuple(_stage(step, steps) for step, steps in found), tuple(arguments))
 
 
+def stage_parts(text: str) -> tuple[str, str] | None:
+    """What a `FROM`, flags apart, names as its base, and the stage's name in lower case; None where it is none."""
+    parts = _FROM.fullmatch(text)
+    return (parts[1], (parts[2] or "").lower()) if parts else None
+
+
 def _stage(step: Step, steps: Sequence[Step]) -> Stage:
-    parts = _FROM.fullmatch(step.text)
+    parts = stage_parts(step.text)
     if parts is None:
         raise _fault(step.line, f"`{step}` is not understood", "write `FROM image AS name`")
-    return Stage(step, parts[1], (parts[2] or "").lower(), step.flags.get("platform", ""), tuple(steps))
+    return Stage(step, *parts, step.flags.get("platform", ""), tuple(steps))
 
 
 def _step(instruction: Instruction) -> Step:

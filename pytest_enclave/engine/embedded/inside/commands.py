@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.inside.body import ProgramError, Rights, StartError, execute
+from pytest_enclave.engine.embedded.inside.file_rights import TarFile
 from pytest_enclave.engine.embedded.inside.users import User
 from pytest_enclave.linux import syscalls
 
@@ -81,7 +82,10 @@ def become_reader(mount_namespace: int, path: str, stream: int, report: Channel)
         os.lstat(real)
         report.send({})
         report.close()
-        with open(stream, "wb", buffering=0) as sink, tarfile.open(fileobj=sink, mode="w|") as tar:
+        with (
+            open(stream, "wb", buffering=0) as sink,
+            TarFile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+        ):
             tar.add(real, arcname=os.path.basename(real) or ".")
     except BaseException as error:
         if report.fileno() >= 0:

@@ -17,11 +17,15 @@ from contextlib import suppress
 from typing import IO, Any, NoReturn
 
 from pytest_enclave.engine.embedded.channel import Channel
+from pytest_enclave.engine.embedded.inside.file_rights import TarFile, give
 from pytest_enclave.engine.embedded.inside.users import find_user
 from pytest_enclave.linux import syscalls
 
 MADE_BY_US = frozenset(("dev", "proc", "sys", "etc/hosts", "etc/resolv.conf"))
 """What a service's root directory has because it is a service's."""
+
+TOLD = 10
+"""How many files are told of."""
 
 WHITEOUT = ".wh."
 OPAQUE = f"{WHITEOUT}{WHITEOUT}.opq"
@@ -39,7 +43,7 @@ def become_collector(upper: str, stream: int, report: Channel) -> NoReturn:
         report.close()
         with (
             open(stream, "wb", buffering=0) as sink,
-            tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+            TarFile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as tar,
         ):
             for name, path in _changed(upper, ""):
                 if posixpath.basename(name).startswith(WHITEOUT):
@@ -53,7 +57,8 @@ def become_collector(upper: str, stream: int, report: Channel) -> NoReturn:
 def become_putter(mount_namespace: int, message: dict[str, Any], stream: int, report: Channel) -> NoReturn:
     """Put the files of a tar into a service: `target` is a path in it, a directory if `directory` says so or it is one.
 
-    `owner` is `user:group`, by name or number, empty for what the tar says; `mode` None for what the tar says.
+    `owner` is `user:group`, by name or number, empty for what the tar says; `mode` None for what the tar says. Told are
+    files that could not be given their capabilities.
     """
 
     def put() -> None:
@@ -64,12 +69,12 @@ def become_putter(mount_namespace: int, message: dict[str, Any], stream: int, re
             target = message["target"]
             if message["directory"] or os.path.isdir(target):
                 os.makedirs(target, exist_ok=True)
-                _put_all(tar, target, "", owner, message["mode"])
+                without = _put_all(tar, target, "", owner, message["mode"])
             else:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 folder, name = os.path.split(target)
-                _put_all(tar, folder, name, owner, message["mode"])
-        report.send({})
+                without = _put_all(tar, folder, name, owner, message["mode"])
+        report.send({"without": without[:TOLD]})
 
     _do(put, report)
 
@@ -117,8 +122,11 @@ def _attribute(path: str, name: str) -> bytes | None:
         return None
 
 
-def _put_all(tar: tarfile.TarFile, folder: str, only: str, owner: tuple[int, int] | None, mode: int | None) -> None:
-    """Put every entry below `folder`; where `only` is a name, the one entry gets it."""
+def _put_all(
+    tar: tarfile.TarFile, folder: str, only: str, owner: tuple[int, int] | None, mode: int | None
+) -> list[str]:
+    """Put every entry below `folder`; where `only` is a name, the one entry gets it. Gives those without all rights."""
+    without = []
     for entry in tar:
         parts = [part for part in entry.name.split("/") if part not in ("", ".")]
         if ".." in parts or not (parts or entry.isdir()):
@@ -128,6 +136,9 @@ def _put_all(tar: tarfile.TarFile, folder: str, only: str, owner: tuple[int, int
         new = _make(tar.extractfile(entry) if entry.isreg() else None, entry, path, folder)
         if new:
             _give(path, entry, owner or (entry.uid, entry.gid), mode)
+            if entry.isreg() and not give(path, entry):
+                without.append(path)
+    return without
 
 
 def _make(content: IO[bytes] | None, entry: tarfile.TarInfo, path: str, folder: str) -> bool:
