@@ -43,6 +43,8 @@ class Suite:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *self.options]
         command += [word for plugin in self.plugins for word in ("-p", plugin)]
         alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TESTCONTAINERS_RYUK_DISABLED": "true"}
+        # Where Python may not keep bytecode, pytest compiles plugins and tests again each time.
+        alone["PYTHONDONTWRITEBYTECODE"] = ""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with stopwatch() as elapsed:
             done = subprocess.run(

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from pytest_enclave.enclave.paths import anchored, located
 from pytest_enclave.enclave.service import Service
 from pytest_enclave.enclave.turns import Turns, Undisputed
-from pytest_enclave.engine.protocol import Leak, LogLine
-from pytest_enclave.errors import EnclaveError
+from pytest_enclave.engine.protocol import Leak, LogLine, Site
+from pytest_enclave.errors import EnclaveError, EngineError
 from pytest_enclave.plan.events import Event
 from pytest_enclave.plan.instruction import Plan
 from pytest_enclave.plan.values import Value
@@ -76,6 +76,7 @@ class Enclave:
         self._here: Path | None = None
         self._last_run: Run | None = None
         self._faults: Faults | None = None
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<Enclave {self.name!r}: {', '.join(self.services) or 'no services'}>"
@@ -91,7 +92,7 @@ class Enclave:
         state = self._state
         return MappingProxyType(
             _Services(
-                (name, Service(name, config, state.site, state.engine.clock, self._all_faults))
+                (name, Service(name, config, self._open_site, state.engine.clock, self._open_faults))
                 for name, config in state.configs().items()
             )
         )
@@ -101,11 +102,13 @@ class Enclave:
         """What is between the services, to be broken: `with enclave.network.partition({"db"}, {"api", "worker"}):`."""
         from pytest_enclave.enclave.network import Network
 
-        return Network(self._all_faults)
+        return Network(self._open_faults)
 
     @property
     def files(self) -> Mapping[str, Path]:
         """The files artifacts: name → a directory that can be read."""
+        __tracebackhide__ = True
+        self._check_open()
         return MappingProxyType(dict(self._state.artifacts.directories()))
 
     @property
@@ -161,6 +164,7 @@ class Enclave:
         `here` is what paths in later calls of `run` are relative to; at first that is the working directory.
         """
         __tracebackhide__ = True
+        self._check_open()
         with self._lock, self._turns.taken() as be_alone:
             self._state.refresh()
             self._recover(be_alone)
@@ -236,6 +240,25 @@ class Enclave:
         if self._is_left_broken():
             with suppress(EnclaveError), self._lock, self._turns.taken() as be_alone:
                 self._recover(be_alone)
+
+    def _check_open(self) -> None:
+        """Raises EngineError where this process does not have the enclave any more."""
+        __tracebackhide__ = True
+        if self._is_closed:
+            raise EngineError(
+                f"enclave {self.name} is closed: the tests that it was for are over",
+                remedy="ask for an enclave in the test that uses it: its services and network are there as long",
+            )
+
+    def _open_site(self) -> Site:
+        __tracebackhide__ = True
+        self._check_open()
+        return self._state.site
+
+    def _open_faults(self) -> Faults:
+        __tracebackhide__ = True
+        self._check_open()
+        return self._all_faults()
 
     def _all_faults(self) -> Faults:
         """The running test's faults. Most tests have none."""
@@ -323,11 +346,13 @@ class Enclave:
             self.heal()
             self._state.site.leave()
         finally:
+            self._is_closed = True
             self._state.journal.close()
 
     def close(self) -> Sequence[Leak]:
         """Remove everything; returns what could not be removed. May be called again."""
         self._observers.before_close(self)
+        self._is_closed = True
         try:
             return self._state.site.close()
         finally:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -57,7 +56,6 @@ class Base(msgspec.Struct, frozen=True):
     point: ForkPoint
 
 
-@dataclass(slots=True)
 class Enclaves:
     """All enclaves of one process of a session on one engine. Closing it removes, leaves or keeps every one of them.
 
@@ -66,28 +64,34 @@ class Enclaves:
     enclave that this demand gets, as it is then. Without a `tenure` they are a session of their own.
     """
 
-    engine: Engine
-    tools: Tools
-    options: Options
-    observers: Observers
-    tenure: Tenure | None = None
-    reuse: bool = True
-    expects_more: Callable[[Demand], bool] = lambda _: False
-    expects_fork: Callable[[Demand], bool] = lambda _: False
-    upkeep: Upkeep = field(init=False)
-    _services: dict[str, Sequence[str]] = field(default_factory=dict)
-    _shared: dict[str, Enclave] = field(default_factory=dict)
-    _asked: dict[str, list[Request]] = field(default_factory=dict)
-    _bases: dict[Slot, Base] = field(default_factory=dict)
-    _remade: dict[Slot, Enclave] = field(default_factory=dict)
-    _failures: dict[Slot, Failure] = field(default_factory=dict)
-    _unavailable: EngineUnavailable | None = None
-    _lock: threading.RLock = field(default_factory=threading.RLock)
-    _turns: dict[str, threading.RLock] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        tenure = self.tenure or Tenure.begin()
-        self.upkeep = Upkeep(self.engine, self.tools, self.options, self.observers, tenure)
+    def __init__(
+        self,
+        engine: Engine,
+        tools: Tools,
+        options: Options,
+        observers: Observers,
+        tenure: Tenure | None = None,
+        *,
+        reuse: bool = True,
+        expects_more: Callable[[Demand], bool] = lambda _: False,
+        expects_fork: Callable[[Demand], bool] = lambda _: False,
+    ) -> None:
+        self.engine = engine
+        self.observers = observers
+        self.reuse = reuse
+        self.expects_more = expects_more
+        self.expects_fork = expects_fork
+        self._owns_session = tenure is None
+        self.upkeep = Upkeep(engine, tools, options, observers, tenure or Tenure.begin())
+        self._services: dict[str, Sequence[str]] = {}
+        self._shared: dict[str, Enclave] = {}
+        self._asked: dict[str, list[Request]] = {}
+        self._bases: dict[Slot, Base] = {}
+        self._remade: dict[Slot, Enclave] = {}
+        self._failures: dict[Slot, Failure] = {}
+        self._unavailable: EngineUnavailable | None = None
+        self._lock = threading.RLock()
+        self._turns: dict[str, threading.RLock] = {}
 
     def alone(self, enclave: Enclave) -> bool:
         """Whether the enclave is that of one test, and nobody else gets it or a fork of it."""
@@ -333,7 +337,7 @@ class Enclaves:
             self._remade.clear()
             self._bases.clear()
         leaks = self.upkeep.close()
-        if self.tenure is None:
+        if self._owns_session:
             self.upkeep.tenure.session.end()
         return leaks
 

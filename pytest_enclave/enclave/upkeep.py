@@ -7,13 +7,11 @@ shared when the session ends, by its main process: with pytest-xdist the control
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
@@ -29,9 +27,11 @@ from pytest_enclave.ledger.locks import SharedLock
 from pytest_enclave.run.pipeline import Options, Tools
 from pytest_enclave.run.state import EnclaveState
 from pytest_enclave.store.artifacts import ArtifactStore
-from pytest_enclave.store.aside import set_aside
 from pytest_enclave.store.journal import Journal, JournalUnusable
 from pytest_enclave.store.plans import KeptPlans
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 OpenSite = Callable[[EnclaveId], Site]
 
@@ -53,15 +53,17 @@ class About(msgspec.Struct, frozen=True):
 NOTHING = About()
 
 
-@dataclass(slots=True)
-class _Holding:
+CLOSED_AT_A_TIME = 8
+"""Enclaves that are removed at the same time."""
+
+
+class _Holding(msgspec.Struct, frozen=True):
     """An enclave that is open in this process: its entry in the ledger and its home."""
 
     entry: Entry
     home: Home
 
 
-@dataclass(slots=True)
 class Upkeep:
     """The enclaves that this process has open on one engine.
 
@@ -69,21 +71,20 @@ class Upkeep:
     names of those that an earlier session had kept.
     """
 
-    engine: Engine
-    tools: Tools
-    options: Options
-    observers: Observers
-    tenure: Tenure
-    complaints: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    taken_over: list[str] = field(default_factory=list)
-    uses: Uses = field(default_factory=Uses)
-    _open: dict[Enclave, _Holding] = field(default_factory=dict)
-    _closing: list[Future[Sequence[Leak]]] = field(default_factory=list)
-    _lock: threading.RLock = field(default_factory=threading.RLock)
-    _closer: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(8, thread_name_prefix="enclave-close")
-    )
+    def __init__(self, engine: Engine, tools: Tools, options: Options, observers: Observers, tenure: Tenure) -> None:
+        self.engine = engine
+        self.tools = tools
+        self.options = options
+        self.observers = observers
+        self.tenure = tenure
+        self.complaints: list[str] = []
+        self.notes: list[str] = []
+        self.taken_over: list[str] = []
+        self.uses = Uses()
+        self._open: dict[Enclave, _Holding] = {}
+        self._closing: list[Future[Sequence[Leak]]] = []
+        self._lock = threading.RLock()
+        self._closer: ThreadPoolExecutor | None = None
 
     # making and finding
 
@@ -91,7 +92,7 @@ class Upkeep:
         """A new enclave, of this process alone or, with a key, for all processes of the session."""
         tenure = self.tenure
         entry = Entry(
-            f"{name}-{secrets.token_hex(3)}",
+            f"{name}-{os.urandom(3).hex()}",
             self.engine.name,
             tenure.session.id,
             time.time(),
@@ -234,6 +235,8 @@ class Upkeep:
         ledger.change(entry.name, key="", kept_until=None)
         note = f"enclave {entry.name} was not used again: {error}"
         if isinstance(error, JournalUnusable):
+            from pytest_enclave.store.aside import set_aside
+
             note += f"; its journal was set aside: {set_aside(error.path, ledger.root / 'set-aside')}"
         self.notes.append(note)
         home.leave()
@@ -245,22 +248,28 @@ class Upkeep:
         with self._lock:
             holding = self._open.pop(enclave, None)
             if holding is not None:
+                if self._closer is None:
+                    self._closer = _pool()
                 self._closing.append(self._closer.submit(self._end, enclave, holding))
 
     def close(self) -> Sequence[Leak]:
         """Let go of every enclave, side by side; returns what could not be removed, and adds to `complaints`."""
         with self._lock:
             mine = {holding.entry.name for holding in self._open.values()}
-            for enclave in list(self._open):
+            opened = list(self._open)
+            for enclave in opened[1:]:
                 self.release(enclave)
+            first = [(enclave, self._open.pop(enclave)) for enclave in opened[:1]]
             closing, self._closing = self._closing, []
         self.uses.end()
-        leaks = [leak for future in closing for leak in future.result()]
-        self._closer.shutdown()
-        if self.tenure.session.is_main:
-            with ThreadPoolExecutor(8, thread_name_prefix="enclave-close") as closer:
-                others = [entry for entry in self._of_session() if entry.name not in mine]
-                leaks += [leak for left in closer.map(self._end_other, others) for leak in left]
+        # Most sessions have one, which takes no threads.
+        leaks = [leak for enclave, holding in first for leak in self._end(enclave, holding)]
+        leaks += [leak for future in closing for leak in future.result()]
+        if self._closer is not None:
+            self._closer.shutdown()
+        if self.tenure.session.is_main and (left := [each for each in self._of_session() if each.name not in mine]):
+            with _pool() as closer:
+                leaks += [leak for found in closer.map(self._end_other, left) for leak in found]
         # A worker may be the last to go, if its main process was killed.
         is_main = self.tenure.session.is_main
         self.tenure.ledger.sweep(self._is_another_sessions if is_main else self._is_ours, self._was_removed)
@@ -355,3 +364,9 @@ class Upkeep:
 
     def _is_ours(self, entry: Entry) -> bool:
         return entry.engine == self.engine.name and entry.endpoint == self.engine.probe().endpoint
+
+
+def _pool() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(CLOSED_AT_A_TIME, thread_name_prefix="enclave-close")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from pytest_enclave.errors import EnclaveError
@@ -33,6 +32,9 @@ class RealClock:
         pending = list(items)
         if len(pending) <= 1:
             return [work(item) for item in pending]
+        # Most often there is one thing to do.
+        from concurrent.futures import ThreadPoolExecutor
+
         pool = ThreadPoolExecutor(max(1, min(limit, len(pending))), thread_name_prefix="enclave")
         try:
             futures = [pool.submit(work, item) for item in pending]

@@ -146,6 +146,26 @@ def demand_of(item: pytest.Item, settings: Settings) -> Demand:
     return Demand(request, here=here, scope=scope.nodeid)
 
 
+class Demands:
+    """The demands of a session's tests: one for all in the same directory that have the same markers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._known: dict[tuple[Path, tuple[int, ...]], tuple[Demand, list[pytest.Mark]]] = {}
+
+    def of(self, item: pytest.Item) -> Demand:
+        """The demand of a test. Raises PackageError where there is no package at all."""
+        marks = list(item.iter_markers("enclave"))
+        key = item.path.parent, tuple(map(id, marks))
+        if key in self._known:
+            return self._known[key][0]
+        demand = demand_of(item, self._settings)
+        if not demand.scope:
+            # With the markers, so that no others get their ids.
+            self._known[key] = demand, marks
+        return demand
+
+
 def may_fork(item: pytest.Item) -> bool:
     """Whether a marker of the test, or one round it, says `isolate="fork"`; cheap, for it is asked of every test."""
     return any(marker.kwargs.get("isolate") == "fork" for marker in item.iter_markers("enclave"))

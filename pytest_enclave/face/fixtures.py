@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from pytest_enclave.enclave.paths import anchored, located
-from pytest_enclave.face.demands import demand_of, wrong_argument
+from pytest_enclave.face.demands import wrong_argument
 from pytest_enclave.face.session import SESSION, EnclaveSession
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def enclave(request: pytest.FixtureRequest) -> Enclave:
     """
     __tracebackhide__ = True
     session = request.config.stash[SESSION]
-    return session.obtain(demand_of(request.node, session.settings), own=True)
+    return session.obtain(session.demands.of(request.node), own=True)
 
 
 @pytest.fixture

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from pytest_enclave.enclave.paths import anchored
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One option: its name after `enclave`, help, default, and what it takes."""
 
     name: str
@@ -47,7 +45,7 @@ OPTIONS = (
     Option(
         "shaper_image",
         "image with python3 that connections are shaped from, where pytest is not root on the Docker engine's machine "
-        "(default: pytest-enclave/shaper:1)",
+        "(default: pytest-enclave/shaper:1, which is built if need be)",
         metavar="IMAGE",
     ),
     Option("egress", "whether services may reach the outside (default: on)", "on", ("on", "off")),
@@ -79,8 +77,7 @@ OPTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """An option that does something in place of running tests; the ini file has none. `metavar` is what it takes.
 
     One that is `optional` may be given without a value. What follows `--` goes to it as `words`.
@@ -172,8 +169,7 @@ def add_options(parser: pytest.Parser) -> None:
         group.addoption(command.flag, dest=f"enclave_{command.name}", help=command.help, default=None, **takes)
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The options as they hold, checked. Paths are absolute, locators are text; times in seconds, None for no limit."""
 
     package: Path | str | None
@@ -246,11 +242,11 @@ def _told_by(config: pytest.Config, name: str) -> str:
 
 def _package(config: pytest.Config) -> Path | str | None:
     given, base = _placed(config, "enclave_package")
+    if not given:
+        return None
     from pytest_enclave.package.locators import is_remote
 
-    if is_remote(given):
-        return given
-    return Path(os.path.normpath(base / given)) if given else None
+    return given if is_remote(given) else Path(os.path.normpath(base / given))
 
 
 def _args(config: pytest.Config) -> dict[str, Any] | None:

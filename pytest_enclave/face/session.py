@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_enclave.face.demands import Demands
 from pytest_enclave.face.options import Settings, settings_of
 from pytest_enclave.face.signals import Signals
 from pytest_enclave.face.telling import Telling
@@ -54,6 +55,7 @@ class EnclaveSession:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.settings: Settings = settings_of(config)
+        self.demands = Demands(self.settings)
         self.item: pytest.Item | None = None
         self.runs: list[Run] = []
         self.forks = 0

@@ -26,8 +26,8 @@ SUFFIX = "_test.star"
 _NONE = "there is no function `test_…` in it"
 _WRITE = "write `def test_…(plan)`, or for a script that is to be run `def run(plan)`"
 
-_TEST = re.compile(r"^def test_", re.MULTILINE)
-_MAIN = re.compile(r"^def run\b", re.MULTILINE)
+_TEST = r"(?m)^def test_"
+_MAIN = r"(?m)^def run\b"
 
 
 def is_script(path: Path) -> bool:
@@ -35,7 +35,7 @@ def is_script(path: Path) -> bool:
     text = ""
     with suppress(OSError):  # what cannot be read is told when it is collected
         text = path.read_text("utf-8", "replace")
-    return _TEST.search(text) is None and _MAIN.search(text) is not None
+    return re.search(_TEST, text) is None and re.search(_MAIN, text) is not None
 
 
 def are_wanted(path: Path, config: pytest.Config, *, named: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,17 @@ class StoredImage(msgspec.Struct, frozen=True):
     digest: str
     layers: tuple[str, ...]
     config: ImageConfig
+
+
+def parse_document(data: bytes, what: str) -> dict[str, Any]:
+    """A JSON object. Raises ImageFault."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        raise ImageFault(f"{what} is not JSON") from None
+    if not isinstance(document, dict):
+        raise ImageFault(f"{what} is not a JSON object")
+    return document
 
 
 def parse_config(document: object) -> tuple[ImageConfig, tuple[str, ...]]:

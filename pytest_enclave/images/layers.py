@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from threading import Event
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_enclave.images.faults import ImageFault
-from pytest_enclave.images.stream import Limits
-from pytest_enclave.images.unpacker import Unpacker
+
+if TYPE_CHECKING:
+    from pytest_enclave.images.stream import Limits
+    from pytest_enclave.images.unpacker import Unpacker
 
 UNFINISHED = ".new"
 
@@ -32,10 +34,16 @@ class Interrupted(Exception):
     """What was going on is to be given up."""
 
 
+def layer_path(root: Path, digest: str) -> str:
+    """Where the layer with this digest of its unpacked archive is below `root`, or will be."""
+    return f"{root}/layers/{_short(digest)}"
+
+
 class LayerStore:
     """The layers below `root`; `unpacker` makes and removes them."""
 
     def __init__(self, root: Path, unpacker: Unpacker) -> None:
+        self._root = root
         self._layers = root / "layers"
         self._locks = root / "locks"
         self._unpacker = unpacker
@@ -48,7 +56,7 @@ class LayerStore:
 
     def path(self, digest: str) -> str:
         """Where the layer with this digest of its unpacked archive is, or will be."""
-        return f"{self._layers}/{_short(digest)}"
+        return layer_path(self._root, digest)
 
     def has(self, digest: str) -> bool:
         """Whether the layer is there."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import msgspec
 
 from pytest_enclave.images.faults import ImageFault
+from pytest_enclave.images.image import parse_document
 
 DOCUMENT_LIMIT = 4 << 20
 """Bytes of a manifest, an index or a configuration."""
@@ -68,17 +68,6 @@ class Index(msgspec.Struct, frozen=True):
     """Several builds, or several images, each in its manifest."""
 
     entries: tuple[Descriptor, ...]
-
-
-def parse_document(data: bytes, what: str) -> dict[str, Any]:
-    """A JSON object. Raises ImageFault."""
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        raise ImageFault(f"{what} is not JSON") from None
-    if not isinstance(document, dict):
-        raise ImageFault(f"{what} is not a JSON object")
-    return document
 
 
 def parse_manifest(data: bytes, media_type: str = "") -> Manifest | Index:

@@ -9,7 +9,8 @@ import msgspec
 
 from pytest_enclave.images.archive import Files, read
 from pytest_enclave.images.faults import ImageFault
-from pytest_enclave.images.manifests import Descriptor, Index, choose, parse_document, parse_manifest, verify
+from pytest_enclave.images.image import parse_document
+from pytest_enclave.images.manifests import Descriptor, Index, choose, parse_manifest, verify
 from pytest_enclave.images.references import ArchiveReference, Reference, RegistryReference, parse
 
 REF_NAME = "org.opencontainers.image.ref.name"

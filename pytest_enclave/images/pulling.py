@@ -10,9 +10,9 @@ import msgspec
 
 from pytest_enclave.images.credentials import Credentials, credentials_for
 from pytest_enclave.images.faults import ImageFault
-from pytest_enclave.images.image import parse_config
+from pytest_enclave.images.image import parse_config, parse_document
 from pytest_enclave.images.layers import Source
-from pytest_enclave.images.manifests import Descriptor, parse_document, runs_here, this_platform
+from pytest_enclave.images.manifests import Descriptor, runs_here, this_platform
 from pytest_enclave.images.progress import PullProgress
 from pytest_enclave.images.references import RegistryReference, names_no_registry, parse
 from pytest_enclave.images.registry import Repository

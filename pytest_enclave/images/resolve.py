@@ -19,7 +19,7 @@ from pytest_enclave.images.image import StoredImage
 from pytest_enclave.images.layers import Interrupted
 from pytest_enclave.images.patience import Patience
 from pytest_enclave.images.references import ArchiveReference, parse
-from pytest_enclave.images.store import ImageStore
+from pytest_enclave.images.store import FROM_DAEMON, ImageStore
 from pytest_enclave.plan.events import Emit, Warned, silent
 from pytest_enclave.plan.image_sources import WRONG_LOGIN, Login
 
@@ -32,9 +32,6 @@ AT_A_TIME = 4
 
 SIMILAR = 3
 """Images of the store that are named when one is not found."""
-
-FROM_DAEMON = "docker:"
-"""What the origin of an image of the local Docker begins with; the ID that Docker gave it follows."""
 
 
 class ImageSources(msgspec.Struct, frozen=True):
@@ -53,7 +50,7 @@ class ImageSources(msgspec.Struct, frozen=True):
     def local(self, references: Iterable[str]) -> Mapping[str, str | None]:
         """The ID of each image, None for those that would have to be pulled, or cannot be had at all."""
         wanted = list(dict.fromkeys(references))
-        known = {each: image.digest for each in wanted if (image := self._settled(each))}
+        known = {each: image.digest for each in wanted if (image := self._current(each))}
         others = self.resolve([each for each in wanted if each not in known], PullPolicy.NEVER, silent)
         return {each: known.get(each) or _digest(others[each]) for each in wanted}
 
@@ -111,7 +108,7 @@ class ImageSources(msgspec.Struct, frozen=True):
     def _from_archive(self, reference: str, meant: ArchiveReference, cancelled: Event) -> StoredImage:
         return self.store.find(reference) or self.store.take(Path(meant.path), reference, cancelled=cancelled)
 
-    def _settled(self, reference: str) -> StoredImage | None:
+    def _current(self, reference: str) -> StoredImage | None:
         """The image from the store, if that is the one that counts."""
         try:
             if isinstance(parse(reference), ArchiveReference):

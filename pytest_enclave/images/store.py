@@ -10,6 +10,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
@@ -17,18 +18,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_enclave import cache
-from pytest_enclave.engine.clock import RealClock
 from pytest_enclave.errors import ImageUnavailable
 from pytest_enclave.images.faults import ImageFault
-from pytest_enclave.images.image import StoredImage, parse_config
-from pytest_enclave.images.layers import LayerStore, Source
-from pytest_enclave.images.manifests import parse_document
+from pytest_enclave.images.image import StoredImage, parse_config, parse_document
+from pytest_enclave.images.layers import layer_path
 from pytest_enclave.images.references import ArchiveReference, ImageId, Reference, RegistryReference, parse
-from pytest_enclave.images.unpacker import Unpacker
 
 if TYPE_CHECKING:
     from pytest_enclave.images.archive import Files
+    from pytest_enclave.images.layers import LayerStore, Source
+    from pytest_enclave.images.unpacker import Unpacker
     from pytest_enclave.linux.identity import IdMap
+
+FROM_DAEMON = "docker:"
+"""What the origin of an image of the local Docker begins with; the ID that Docker gave it follows."""
 
 AT_A_TIME = 3
 """Layers of an image that are fetched and unpacked at the same time."""
@@ -50,13 +53,32 @@ class ImageStore:
         self._root = root / "-".join([ids.kind, *(str(each.outside) for each in ids.uids[1:] if ids.kind == "range")])
         self._images = self._root / "images"
         self._names = self._root / "names"
+        self._ids = ids
+        self._unpacker = unpacker
         self._prepared = False
         self._preparing = Lock()
         self._known: dict[str, _Known] = {}
-        self.layers = LayerStore(self._root, unpacker or Unpacker(ids))
+
+    @cached_property
+    def layers(self) -> LayerStore:
+        """The layers of all images."""
+        # To find an image takes nothing of what it takes to make one.
+        from pytest_enclave.images.layers import LayerStore
+        from pytest_enclave.images.unpacker import Unpacker
+
+        return LayerStore(self._root, self._unpacker or Unpacker(self._ids))
 
     def find(self, reference: str) -> StoredImage | None:
         """The image of this name, if it is there with all its layers; for an archive: in the state that it has now."""
+        known = self._found(reference)
+        return None if known is None else known.image
+
+    def settled(self, reference: str) -> StoredImage | None:
+        """The same, if nobody else need be asked: a local Docker which it came from may have another one by now."""
+        known = self._found(reference)
+        return None if known is None or known.origin.startswith(FROM_DAEMON) else known.image
+
+    def _found(self, reference: str) -> _Known | None:
         known = self._known.get(reference)
         try:
             if known is None or known.stamp != _stamp(known.record):
@@ -67,7 +89,7 @@ class ImageStore:
             return None
         if known.archive and known.archive_stamp != archive_stamp(known.archive):
             return None
-        return known.image if all(map(os.path.isdir, known.image.layers)) else None
+        return known if all(map(os.path.isdir, known.image.layers)) else None
 
     def references(self) -> list[str]:
         """The names of the images that are there, as people write them."""
@@ -107,7 +129,6 @@ class ImageStore:
 
     def take(self, archive: Path, called: str, origin: str = "", cancelled: Event | None = None) -> StoredImage:
         """Like `load`, but raises ImageFault; `origin` is kept with the name."""
-        # Images are found more often than they are taken in.
         from pytest_enclave.images.archive import opened
         from pytest_enclave.images.packed import find_image
 
@@ -125,6 +146,8 @@ class ImageStore:
 
         Raises ImageFault, and Interrupted once `cancelled` is set.
         """
+        from pytest_enclave.engine.clock import RealClock
+
         self.prepare()
         image = self.described(config)
         digests = parse_config(parse_document(config, "its configuration"))[1]
@@ -145,7 +168,7 @@ class ImageStore:
                 raise ImageFault("its configuration is malformed: diff_ids has what is no digest")
         # A layer that occurs twice counts where it is on top; the kernel takes no directory twice.
         once = reversed(dict.fromkeys(reversed(digests)))
-        layers = tuple(self.layers.path(digest) for digest in once)
+        layers = tuple(layer_path(self._root, digest) for digest in once)
         return StoredImage(f"sha256:{hashlib.sha256(config).hexdigest()}", layers, told)
 
     def name(self, reference: str, digest: str, origin: str = "", stamp: Stamp | None = None) -> None:
@@ -200,7 +223,8 @@ class ImageStore:
         record = json.loads(file.read_bytes())
         image = self.described(self._image_file(str(record["image"])).read_bytes())
         archive_told = tuple(record.get("stamp") or ())
-        return _Known(str(file), stamp, image, str(record.get("archive", "")), archive_told)
+        origin = str(record.get("origin", ""))
+        return _Known(str(file), stamp, image, str(record.get("archive", "")), archive_told, origin)
 
     def _record(self, meant: Reference) -> Path:
         return self._names / f"{hashlib.sha256(str(meant).encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
@@ -217,6 +241,7 @@ class _Known(msgspec.Struct, frozen=True):
     image: StoredImage
     archive: str = ""
     archive_stamp: tuple[int, ...] = ()
+    origin: str = ""
 
 
 def archive_stamp(path: str) -> Stamp | None:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import msgspec
-from msgspec.structs import asdict, fields, replace
+from msgspec.structs import asdict, replace
 
 ENTRY = "entry.json"
 """In the home of an enclave: its entry as it is now."""
@@ -71,13 +71,13 @@ def read(path: Path) -> Entry:
         raise ValueError("is not JSON") from None
     try:
         # A later version may tell more.
-        found = Entry(**{each.name: told[each.name] for each in fields(Entry) if each.name in told})
+        found = Entry(**{name: told[name] for name in Entry.__struct_fields__ if name in told})
     except TypeError:
         raise ValueError("is of another version, or of something else") from None
-    for each in fields(found):
-        value = getattr(found, each.name)
-        if not isinstance(value, _TYPES.get(each.name, (str,))):
-            raise ValueError(f"has {value!r} as `{each.name}`")
+    for name in Entry.__struct_fields__:
+        value = getattr(found, name)
+        if not isinstance(value, _TYPES.get(name, (str,))):
+            raise ValueError(f"has {value!r} as `{name}`")
     return found
 
 

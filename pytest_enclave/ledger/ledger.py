@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -80,7 +79,7 @@ class Ledger(msgspec.Struct, frozen=True):
                 if not lives(path.parent, path.name):
                     path.unlink(missing_ok=True)
             self._sweep_keys()
-            return Session.begin(self.root / "sessions", secrets.token_hex(8))
+            return Session.begin(self.root / "sessions", os.urandom(8).hex())
 
     def lives(self, session: str) -> bool:
         """Whether the main process of a session lives."""
@@ -262,7 +261,8 @@ class Ledger(msgspec.Struct, frozen=True):
 
     def _sweep_unfinished(self) -> None:
         """Homes that somebody was killed in the middle of making, or of removing."""
-        for path in (self.root / "enclaves").glob("*"):
+        place = self.root / "enclaves"
+        for path in place.iterdir() if place.is_dir() else ():
             with contextlib.suppress(OSError):
                 unfinished = path.name.startswith(".") or entries.of_home(path) is None
                 if unfinished and time.time() - path.stat().st_mtime > YOUNGEST:

@@ -11,8 +11,8 @@ from pytest_enclave.package.files import read_text
 from pytest_enclave.plan.values import Value, with_article
 from pytest_enclave.source import Location
 
-_LINE = re.compile(r"(?:yaml: )?line (\d+): ")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_LINE = r"(?:yaml: )?line (\d+): "
+_SURROGATE = "[\ud800-\udfff]"
 _HALF = "holds half of a surrogate pair, which is no character"
 _REMEDY = 'pass whole characters, for example `text.encode("utf-8", "replace").decode()`'
 _EXAMPLE = 'write an object, for example `{"replicas": 3}`'
@@ -48,8 +48,8 @@ def _parse(text: str, shown: str) -> dict[str, Value]:
     try:
         parsed = loads_args(text)
     except YamlError as error:
-        line = _LINE.match(str(error))
-        reason = _LINE.sub("", str(error), count=1).removeprefix("yaml: ")
+        line = re.match(_LINE, str(error))
+        reason = re.sub(_LINE, "", str(error), count=1).removeprefix("yaml: ")
         raise PackageError(
             f"the arguments {'repeat a key' if 'is there twice' in reason else 'are neither JSON nor YAML'}: {reason}",
             location=Location(shown, int(line[1]) if line else 0),
@@ -78,7 +78,7 @@ def _key(key: object, where: str) -> str:
 
 
 def _is_text(value: str) -> bool:
-    return value.isascii() or not _SURROGATE.search(value)
+    return value.isascii() or not re.search(_SURROGATE, value)
 
 
 def _plain(value: object, where: str) -> Value:

@@ -17,9 +17,9 @@ from pytest_enclave.errors import PackageError
 
 HOST = "github.com"
 
-_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
-_FOREIGN_HOST = re.compile(r"(?:[a-z0-9-]+\.)+(?:com|org|net|io|dev)/", re.IGNORECASE)
-_REPOSITORY = re.compile(rf"({re.escape(HOST)})/([\w.][\w.-]*)/([\w.][\w.-]*)", re.ASCII | re.IGNORECASE)
+_SCHEME = r"[a-zA-Z][a-zA-Z0-9+.-]*://"
+_FOREIGN_HOST = r"(?i)(?:[a-z0-9-]+\.)+(?:com|org|net|io|dev)/"
+_REPOSITORY = rf"(?ai)({re.escape(HOST)})/([\w.][\w.-]*)/([\w.][\w.-]*)"
 
 
 class Locator(msgspec.Struct, frozen=True):
@@ -71,12 +71,12 @@ def refuse_malformed(locator: str) -> None:
         raise PackageError("the locator is an empty string", remedy="write for example `./helpers.star`")
     if "\0" in locator:
         raise PackageError("the locator contains a NUL character")
-    if scheme := _SCHEME.match(locator):
+    if scheme := re.match(_SCHEME, locator):
         raise PackageError(
             f"`{locator}` has a scheme: locators are written without one",
             remedy=f"write `{locator[scheme.end() :]}`",
         )
-    if _FOREIGN_HOST.match(locator) and not is_remote(locator):
+    if re.match(_FOREIGN_HOST, locator) and not is_remote(locator):
         raise PackageError(f"`{locator}` is not on {HOST}: packages come from there only")
 
 
@@ -103,7 +103,7 @@ def parse(locator: str) -> tuple[Locator, ...]:
 
 
 def _is_repository(text: str) -> bool:
-    match = _REPOSITORY.fullmatch(text)
+    match = re.fullmatch(_REPOSITORY, text)
     return match is not None and not {match[2], match[3]} & {".", ".."}
 
 

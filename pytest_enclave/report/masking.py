@@ -35,21 +35,22 @@ MASK = "••••"
 SHORTEST = 4
 ANYWHERE = 8
 
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-_TELLING = re.compile(r"(?:API)?KEYS?|\w*(?:TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIAL)S?", re.IGNORECASE)
-_ENTRY = re.compile(r"""["']([A-Z][A-Z0-9_]*)["']\s*:\s*["']([^"'\n]+)["']""")
-_USER_IN_URL = re.compile(r"https?://([^/?#]+)@", re.IGNORECASE)
-_USER_IN_SOURCE = re.compile(r"""https?://([^/?#\s"'{}]+)@""", re.IGNORECASE)
-_PASSWORD_IN_URL = re.compile(r"(\w://[^/?#\s:@]*:)[^/?#\s@]+@")
+# Compiled where they are used first: most sessions have neither secrets nor failures.
+_WORDS = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"
+_TELLING = r"(?i)(?:API)?KEYS?|\w*(?:TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIAL)S?"
+_ENTRY = r"""["']([A-Z][A-Z0-9_]*)["']\s*:\s*["']([^"'\n]+)["']"""
+_USER_IN_URL = r"(?i)https?://([^/?#]+)@"
+_USER_IN_SOURCE = r"""(?i)https?://([^/?#\s"'{}]+)@"""
+_PASSWORD_IN_URL = r"(\w://[^/?#\s:@]*:)[^/?#\s@]+@"
 _NO_PASSWORDS = ("", "x-oauth-basic")
-_PASSWORD = re.compile(r"""\bpassword\s*=\s*["']([^"'\n]+)["']""")
-_IMAGE = re.compile(r"""\bimage\s*=\s*["']([^"'\n]+)["']""")
+_PASSWORD = r"""\bpassword\s*=\s*["']([^"'\n]+)["']"""
+_IMAGE = r"""\bimage\s*=\s*["']([^"'\n]+)["']"""
 _ORDINARY = frozenset({"true", "false", "none", "null", "auto", "default", "enabled", "disabled", "required"})
 
 
 def is_secret_name(name: str) -> bool:
     """Whether a variable of that name holds a secret."""
-    return any(_TELLING.fullmatch(word) for word in _WORDS.findall(name))
+    return any(re.fullmatch(_TELLING, word) for word in re.findall(_WORDS, name))
 
 
 class Secrets(msgspec.Struct, frozen=True, dict=True):
@@ -93,11 +94,11 @@ class Secrets(msgspec.Struct, frozen=True, dict=True):
 
         And `password = "…"`, and what is secret in URLs.
         """
-        shown = {part for text in sources.values() for match in _IMAGE.finditer(text) for part in _parts(match[1])}
-        pairs = (match for text in sources.values() for match in _ENTRY.finditer(text))
+        shown = {part for text in sources.values() for match in re.finditer(_IMAGE, text) for part in _parts(match[1])}
+        pairs = (match for text in sources.values() for match in re.finditer(_ENTRY, text))
         found = {match[2] for match in pairs if is_secret_name(match[1])}
-        found |= {match[1] for text in sources.values() for match in _PASSWORD.finditer(text)}
-        found |= {part for text in sources.values() for part in _secrets_of_users(_USER_IN_SOURCE.findall(text))}
+        found |= {match[1] for text in sources.values() for match in re.finditer(_PASSWORD, text)}
+        found |= {part for text in sources.values() for part in _secrets_of_users(re.findall(_USER_IN_SOURCE, text))}
         return cls(frozenset(text for text in found if _worth_masking(text) and text not in shown))
 
     def __or__(self, other: Secrets) -> Secrets:
@@ -133,8 +134,8 @@ def _without_secrets(value: object) -> object:
         return [_without_secrets(inner) for inner in value]
     if not isinstance(value, str):
         return value
-    tokens = Secrets(frozenset(_secrets_of_users(_USER_IN_URL.findall(value))))
-    return _PASSWORD_IN_URL.sub(rf"\1{MASK}@", tokens.mask(value))
+    tokens = Secrets(frozenset(_secrets_of_users(re.findall(_USER_IN_URL, value))))
+    return re.sub(_PASSWORD_IN_URL, rf"\1{MASK}@", tokens.mask(value))
 
 
 def _worth_masking(text: str) -> bool:
@@ -147,7 +148,7 @@ def _secret_values(value: Value) -> Iterator[str]:
         if isinstance(item, Struct) and item.kind == "ImageSpec" and isinstance(item.get("password"), str):
             yield item.fields["password"]
         if name == "src" and isinstance(item, str):
-            yield from _secrets_of_users(_USER_IN_URL.findall(item))
+            yield from _secrets_of_users(re.findall(_USER_IN_URL, item))
         if name in ("env_vars", "build_args") and isinstance(item, Mapping):
             for key, text in item.items():
                 if is_secret_name(str(key)):

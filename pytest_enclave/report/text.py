@@ -65,7 +65,10 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 def cells(text: str) -> int:
     """How many columns of a terminal the text takes: wide characters two, combining ones none."""
-    return len(text) if text.isascii() else sum(map(_cell, text))
+    if text.isascii():
+        return len(text)
+    others = [character for character in text if not character.isascii()]
+    return len(text) - len(others) + sum(map(_cell, others))
 
 
 def _cell(character: str) -> int:

@@ -22,7 +22,7 @@ from pytest_enclave.package.locators import is_remote
 from pytest_enclave.package.package import Resolver, Source
 from pytest_enclave.plan.instruction import Plan
 from pytest_enclave.plan.values import Struct, Value
-from pytest_enclave.store.plans import KeptPlans
+from pytest_enclave.store.plans import KeptPlans, Settled
 
 if TYPE_CHECKING:
     from pytest_enclave.language.kept import KeptModules
@@ -135,11 +135,7 @@ class Interpretations:
 
         `plans` are those that other processes have made for the same enclave.
         """
-        # The order of a dict's entries can reach the plan, though it does not tell requests apart.
-        key = f"{request.key} {request.arguments!r}"
-        # Of what others have written, nobody knows whether it is as it was.
-        if request.unit_test or types.is_extended or is_remote(request.package):
-            plans = None
+        key, plans = _key(request), plans if _lasts(request, types) else None
         with self._lock:
             known = self._known.get(key)
             if known is None and plans is not None:
@@ -150,6 +146,15 @@ class Interpretations:
                     plans.keep(key, known)
             self._known[key] = known
         return known.plan
+
+    def settled(self, request: Request, types: Registry, plan: Plan, plans: KeptPlans | None) -> Settled | None:
+        """What was found by a run of this plan, in whatever process, that had nothing to do for this request."""
+        return plans.settled(_key(request), plan) if plans is not None and _lasts(request, types) else None
+
+    def settle(self, request: Request, types: Registry, plan: Plan, plans: KeptPlans | None, settled: Settled) -> None:
+        """Keep that for the next process."""
+        if plans is not None and _lasts(request, types):
+            plans.settle(_key(request), plan, settled)
 
     def _interpret(self, request: Request, types: Registry, found: Mapping[str, Struct]) -> Interpretation:
         # Where the plan is known already, the interpreter is not even imported.
@@ -173,3 +178,13 @@ class Interpretations:
             found=found,
             unit_test=request.unit_test,
         )
+
+
+def _key(request: Request) -> str:
+    """The order of a dict's entries can reach the plan, though it does not tell requests apart."""
+    return f"{request.key} {request.arguments!r}"
+
+
+def _lasts(request: Request, types: Registry) -> bool:
+    """Whether another process comes to the same. Of what others have written, nobody knows whether it is as it was."""
+    return not (request.unit_test or types.is_extended or is_remote(request.package))

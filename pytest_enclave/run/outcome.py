@@ -47,8 +47,12 @@ class Run(msgspec.Struct, frozen=True):
 
     def holds(self, plan: Plan, facts: Facts, revision: int) -> bool:
         """Whether a run of this plan comes to the same: there was nothing to do, and all that counts is as it was."""
-        settled = self.error is None and self.skipped == len(self.instructions)
-        return settled and self.plan is plan and self.revision == revision and self.facts == facts
+        return self.is_settled and self.plan is plan and self.revision == revision and self.facts == facts
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there was nothing to do."""
+        return self.error is None and self.skipped == len(self.instructions)
 
     def again(self, duration: float) -> Run:
         """The same, as a run that took this long."""

@@ -20,16 +20,13 @@ from pytest_enclave.instructions.registry import Registry
 from pytest_enclave.plan.events import Emit, PhaseStarted, StepFinished, Warned
 from pytest_enclave.plan.futures import UnknownFuture, Values, substitute_deep, substitute_typed
 from pytest_enclave.plan.instruction import Plan
-from pytest_enclave.plan.record import Step
+from pytest_enclave.plan.record import Outcome, Step
 from pytest_enclave.plan.values import Struct, Value, written
-from pytest_enclave.run.execute import Execution, Limits
 from pytest_enclave.run.interpretation import Interpretations, Request
-from pytest_enclave.run.network import Network
 from pytest_enclave.run.observe import observe
 from pytest_enclave.run.outcome import Run
-from pytest_enclave.run.reuse import Candidate, align, forecast, key_of
 from pytest_enclave.run.state import EnclaveState, configs_of
-from pytest_enclave.run.validate import judge, require_images, validate, world_before
+from pytest_enclave.store.plans import Settled
 
 
 class Tools(msgspec.Struct, frozen=True):
@@ -63,7 +60,8 @@ def run(
     """Take the request through the pipeline. Never raises an EnclaveError: the run carries it.
 
     `be_alone` is called before anything that is there already is changed: it returns when nobody uses the enclave.
-    `latest` is the run before, in this process: where that found nothing to do and nothing has changed, so does this.
+    `latest` is the run before, in this process: where that found nothing to do and nothing has changed, so does this;
+    and where that is so of the latest run of any process.
     """
     __tracebackhide__ = True
     clock = state.engine.clock
@@ -87,11 +85,19 @@ def run(
             emit(Warned(warning))
         before_execution(plan)
 
-        if latest is not None and latest.plan is plan and latest.facts is not None:
+        if latest is None or latest.plan is not plan:
+            latest = _settled_before(request, state, tools, plan)
+        if latest is not None and latest.facts is not None:
             facts = observe(state.engine, state.site, latest.facts.images)
             healed = not facts.connections or facts.connections == state.connections()
             if healed and latest.holds(plan, facts, state.journal.revision):
                 return _nothing_to_do(latest, clock.now() - started, emit)
+
+        # A run that ends above needs none of these, and to import them takes longer than it does.
+        from pytest_enclave.run.execute import Execution, Limits
+        from pytest_enclave.run.network import Network
+        from pytest_enclave.run.reuse import Candidate, align, forecast, key_of
+        from pytest_enclave.run.validate import judge, require_images, validate, world_before
 
         footprints = [tools.types[call.name].footprint(call) for call in plan.instructions]
         named = frozenset[str]().union(*(footprint.images for footprint in footprints))
@@ -133,10 +139,40 @@ def run(
         with state.journal.running():
             facts = replace(facts, connections=network.heal())
             execution.run(candidates, alignment)
-        return finished(_output(plan, execution.values), None)
+        done = finished(_output(plan, execution.values), None)
+        _settle(done, request, state, tools)
+        return done
     except EnclaveError as error:
         error.sources = error.sources or plan.sources
         return finished(None, error)
+
+
+def _settled_before(request: Request, state: EnclaveState, tools: Tools, plan: Plan) -> Run | None:
+    """The latest run of this plan in any process, where it found nothing to do and the journal is as it was then."""
+    settled = tools.interpretations.settled(request, tools.types, plan, state.plans)
+    if settled is None or settled.journal != state.journal.fingerprint:
+        return None
+    steps = tuple(
+        Step(call, Outcome.SKIPPED, 0.0, message, reason)
+        for call, (message, reason) in zip(plan.instructions, settled.told, strict=True)
+    )
+    return Run(
+        plan,
+        steps,
+        settled.output,
+        recorded=settled.recorded,
+        facts=settled.facts,
+        revision=state.journal.revision,
+    )
+
+
+def _settle(done: Run, request: Request, state: EnclaveState, tools: Tools) -> None:
+    """Let the next process know of a run that had nothing to do."""
+    if done.facts is None or done.parting is not None or not done.is_settled:
+        return
+    told = tuple((step.message, step.reason) for step in done.instructions)
+    settled = Settled(state.journal.fingerprint, done.facts, told, done.output, done.recorded)
+    tools.interpretations.settle(request, tools.types, done.plan, state.plans, settled)
 
 
 def _nothing_to_do(latest: Run, duration: float, emit: Emit) -> Run:

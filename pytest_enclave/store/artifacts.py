@@ -117,7 +117,10 @@ class ArtifactStore:
         return self._store(name, fill)
 
     def store_tar(self, name: str, stream: Iterator[bytes], *, content_only: bool) -> str:
-        """Unpack a tar stream; entries that would leave the artifact, and devices, are left out."""
+        """Unpack a tar stream; entries that would leave the artifact, and devices, are left out.
+
+        Raises ExecutionError where the stream breaks off.
+        """
 
         def fill(directory: Path) -> None:
             with tempfile.TemporaryDirectory(dir=self._root, prefix=".tar-") as scratch:
@@ -200,10 +203,13 @@ def _unpack(stream: Iterator[bytes], directory: Path) -> None:
         for chunk in stream:
             spooled.write(chunk)
         spooled.seek(0)
-        with tarfile.open(fileobj=spooled) as archive:
-            for member in archive:
-                if _make_safe(member, top):
-                    archive.extract(member, top, set_attrs=True, numeric_owner=True, **trust)
+        try:
+            with tarfile.open(fileobj=spooled) as archive:
+                for member in archive:
+                    if _make_safe(member, top):
+                        archive.extract(member, top, set_attrs=True, numeric_owner=True, **trust)
+        except tarfile.ReadError:
+            raise ExecutionError("the files break off: what was sending them has ended") from None
     for place, directories, files in os.walk(top):
         for name in (*directories, *files):
             path = os.path.join(place, name)

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from zlib import crc32
@@ -116,6 +117,12 @@ class Journal:
     def revision(self) -> int:
         """Another number whenever what is read here may have changed; it counts in this process only."""
         return self._revision
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal where records and artifacts are, in whatever process."""
+        with self._lock:
+            return sha256(ascii((sorted(self._bodies.items()), sorted(self._artifacts.items()))).encode()).hexdigest()
 
     def refresh(self) -> bool:
         """Whether another process has written since the last time; if so, what is read here is up to date then.

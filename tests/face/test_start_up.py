@@ -44,6 +44,7 @@ unwanted = (
     "starlark", "yaml", "jq", "docker", "requests", "urllib3", "golang.template", "language", "package.git", "images",
     "engine.docker", "engine.embedded.inside", "linux", "ssl", "http", "tarfile", "filelock", "asyncio", "run.forking",
     "instructions.starting", "instructions.wait", "report.masking", "report.source_excerpt",
+    *sys.argv[1:],
 )
 names = {name for each in unwanted for name in (each, f"pytest_enclave.{each}")}
 print("loaded:", *sorted(name for name in names if name in sys.modules))
@@ -51,15 +52,58 @@ sys.exit(code)
 """
 
 
+SETTLED = [
+    *("run.execute", "run.network", "run.reuse", "run.validate", "instructions.protocol", "instructions.add_service"),
+    *("plan.world", "store.aside", "report.short_call"),
+]
+"""What a session that finds nothing to do needs no more where the one before found the same."""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the embedded engine needs Linux")
 def test_a_session_whose_enclave_was_kept_imports_what_it_uses_and_no_more(pytester: pytest.Pytester) -> None:
-    """Imports are most of what it costs."""
+    """Imports are most of what it costs.
+
+    Where the session before has found nothing to do, this one does not even look through the plan.
+    """
     pytester.makefile(".star", main=PACKAGE)
     pytester.makefile(".yml", kurtosis="name: github.com/acme/shop")
     pytester.makepyfile("def test_it(enclave): assert len(enclave.services) == 2")
     try:
+        for number, unwanted in enumerate(([], [], SETTLED)):
+            command = [sys.executable, "-c", WARM, *unwanted]
+            done = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout
+            assert ("3 reused" in done.stdout) == (number > 0)
+        assert done.stdout.splitlines()[-1] == "loaded:"
+    finally:
+        pytester.runpytest_subprocess("--enclave-clean=all")
+
+
+WARM_ON_DOCKER = """
+import sys, pytest
+
+code = pytest.main(["-p", "no:cacheprovider", "--enclave-engine=docker", "--enclave-keep=always"])
+unwanted = ("docker", "requests", "urllib3", "yaml", "starlark")
+ours = ("deeds", "starting", "freezing", "plots", "removal", "sweeping", "building")
+names = {*unwanted, *(f"pytest_enclave.engine.docker.{each}" for each in ours)}
+print("loaded:", *sorted(name for name in names if name in sys.modules))
+sys.exit(code)
+"""
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("docker_host")
+def test_a_session_whose_enclave_was_kept_on_docker_needs_no_sdk(pytester: pytest.Pytester) -> None:
+    """It only looks."""
+    services = PACKAGE.replace("host:/", "enclave-test/busybox:local")
+    pytester.makefile(".star", main=services)
+    pytester.makefile(".yml", kurtosis="name: github.com/acme/shop")
+    pytester.makepyfile("def test_it(enclave): assert len(enclave.services) == 2")
+    try:
         for _ in range(2):
-            done = subprocess.run([sys.executable, "-c", WARM], cwd=pytester.path, capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, "-c", WARM_ON_DOCKER], cwd=pytester.path, capture_output=True, text=True
+            )
             assert done.returncode == 0, done.stdout
         assert "3 reused" in done.stdout
         assert done.stdout.splitlines()[-1] == "loaded:"

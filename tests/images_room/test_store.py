@@ -17,7 +17,7 @@ import pytest
 from pytest_enclave.errors import ImageUnavailable
 from pytest_enclave.images import compression
 from pytest_enclave.images.image import ImageConfig
-from pytest_enclave.images.store import ImageStore, default_root
+from pytest_enclave.images.store import FROM_DAEMON, ImageStore, default_root
 from pytest_enclave.images.unpacker import Unpacker
 from pytest_enclave.linux.identity import IdMap, own_map
 from tests.images_room.builder import Built, docker_archive, entry, folder, gzipped, layout, tar
@@ -62,6 +62,21 @@ def test_what_is_not_there_is_not_found(store, tmp_path, name):
 def test_another_process_finds_it_too(store, tmp_path):
     loaded = store.load(docker_archive(tmp_path / "a.tar", {"shop:latest": IMAGE}), "shop")
     assert ImageStore(tmp_path / "store", own_map()).find("shop") == loaded
+
+
+def test_an_image_is_settled_unless_a_local_docker_may_have_a_newer_one(store, tmp_path):
+    archive = docker_archive(tmp_path / "a.tar", {"shop:latest": IMAGE})
+    loaded = store.load(archive, "shop")
+    assert store.settled("shop") == store.settled("shop:latest") == store.settled(IMAGE.id) == loaded
+    assert store.settled("other") is None
+    store.name("shop", loaded.digest, FROM_DAEMON + loaded.digest)
+    assert store.settled("shop") is None
+    assert store.settled(IMAGE.id) == store.find("shop") == loaded
+    named = f"docker-archive:{archive}"
+    assert store.settled(named) is None
+    assert store.load(archive) == store.settled(named) == loaded
+    archive.touch()
+    assert store.settled(named) is None, "it may have another image by now"
 
 
 def test_finding_again_costs_next_to_nothing(store, tmp_path):

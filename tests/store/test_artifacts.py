@@ -223,6 +223,14 @@ def test_files_that_the_disk_refuses_are_an_error_of_the_run(store: ArtifactStor
         store.store_files("f", {"x" * 300: b"1"})
 
 
+@pytest.mark.parametrize("kept", [0, 100, 700])
+def test_files_that_break_off_are_an_error_of_the_run(store: ArtifactStore, kept: int):
+    whole = b"".join(tar(("file", 1000 * b"x")))
+    with pytest.raises(ExecutionError, match=r"^the files break off: what was sending them has ended$"):
+        store.store_tar("a", iter([whole[:kept]]), content_only=False)
+    assert not store.names()
+
+
 def test_every_user_may_read_what_is_stored(store: ArtifactStore, tmp_path: Path):
     (tmp_path / "src").mkdir(mode=0o700)
     secret = tmp_path / "src" / "program"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
 from collections.abc import Mapping
@@ -310,3 +311,30 @@ def test_failures_and_artifacts_stay_when_the_file_is_closed(tmp_path: Path):
     assert again.failure("s1", "shop") == Failure("gw0", b"body")
     assert again.artifacts == {"f": "3", "two words/ü": "2"}
     again.close()
+
+
+def test_a_fingerprint_is_that_of_what_is_recorded(tmp_path: Path):
+    with contextlib.closing(Journal(tmp_path / "journal")) as journal:
+        seen = [journal.fingerprint]
+        for write in (
+            lambda: journal.append(RECORD),
+            lambda: journal.append(RECORD),
+            lambda: journal.put({2: replace(RECORD, message="other")}),
+            lambda: journal.put_artifacts({"a": "1"}),
+            lambda: journal.put_artifacts({"a": "2"}),
+        ):
+            write()
+            seen.append(journal.fingerprint)
+        assert len(set(seen)) == len(seen)
+        with journal.running():
+            pass
+        journal.remember_failure("session", "slot", "test", b"error")
+        assert journal.fingerprint == seen[-1], "that is no part of what was executed"
+        journal.put_artifacts({"a": "1"})
+        assert journal.fingerprint == seen[-2]
+        with contextlib.closing(Journal(tmp_path / "journal")) as other:
+            assert other.fingerprint == journal.fingerprint
+            other.append(RECORD)
+            assert other.fingerprint != journal.fingerprint
+            journal.refresh()
+            assert other.fingerprint == journal.fingerprint

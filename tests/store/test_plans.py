@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_enclave.instructions.registry import Registry
 from pytest_enclave.language import interpret as language
 from pytest_enclave.package.package import Source
+from pytest_enclave.plan.facts import Facts
 from pytest_enclave.plan.instruction import Plan
 from pytest_enclave.run.interpretation import Interpretations, Request
 from pytest_enclave.store import plans as room
-from pytest_enclave.store.plans import SETTLED, KeptPlans
+from pytest_enclave.store.plans import SETTLED, KeptPlans, Settled
 
 SCRIPT = """
 other = import_module("/other.star")
@@ -61,7 +64,8 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def process(kept: KeptPlans, request: Request, **options: object) -> Plan:
     """The plan, as a process of its own gets it."""
-    return Interpretations().interpret(request, Registry(), plans=kept, **options)  # type: ignore[arg-type]
+    plans = KeptPlans(kept._directory)
+    return Interpretations().interpret(request, Registry(), plans=plans, **options)  # type: ignore[arg-type]
 
 
 def test_the_next_process_interprets_nothing(package: Path, kept: KeptPlans, interpreted: list[str]) -> None:
@@ -187,3 +191,93 @@ def test_a_place_that_cannot_be_written_is_no_error(package: Path, tmp_path: Pat
     process(kept, Request.of(package))
     process(kept, Request.of(package))
     assert len(interpreted) == 2
+
+
+FOUND = Settled("journal", Facts(images={"img:1": "sha256:1"}), (("up", "already done"),), {"a": [1]}, 2)
+
+
+def made(kept: KeptPlans, request: Request) -> Plan:
+    """The plan, made and kept by this process."""
+    return Interpretations().interpret(request, Registry(), plans=kept)
+
+
+def test_what_a_run_found_is_known_with_the_plan_alone(package: Path, tmp_path: Path) -> None:
+    first, second = KeptPlans(tmp_path / "plans"), KeptPlans(tmp_path / "plans")
+    request = Request.of(package)
+    key = f"{request.key} {request.arguments!r}"
+    plan = made(first, request)
+    assert first.settled(key, plan) is None
+    first.settle(key, plan, FOUND)
+    assert first.settled(key, plan) == FOUND
+    assert second.settled(key, plan) is None, "it has not got that plan from here"
+    again = made(second, request)
+    assert again == plan
+    assert second.settled(key, again) == FOUND
+    assert second.settled(key, plan) is None, "equal is not the same"
+    assert second.settled(f"{key} another", again) is None
+
+
+def test_what_was_found_goes_with_the_plan_that_it_was_found_for(package: Path, tmp_path: Path) -> None:
+    first = KeptPlans(tmp_path / "plans")
+    request = Request.of(package)
+    key = f"{request.key} {request.arguments!r}"
+    first.settle(key, made(first, request), FOUND)
+    (package / "other.star").write_text('IMAGE = "img:2"\n')
+    time.sleep(SETTLED * 1.5)
+    for _ in range(2):
+        later = KeptPlans(tmp_path / "plans")
+        assert later.settled(key, made(later, request)) is None
+
+
+def test_nothing_is_kept_for_a_plan_that_is_not(package: Path, tmp_path: Path) -> None:
+    kept = KeptPlans(tmp_path / "plans")
+    kept.settle("key", Interpretations().interpret(Request.of(package), Registry()), FOUND)
+    assert not (tmp_path / "plans").exists()
+
+
+def test_the_same_is_not_written_twice(package: Path, tmp_path: Path) -> None:
+    kept = KeptPlans(tmp_path / "plans")
+    request = Request.of(package)
+    key = f"{request.key} {request.arguments!r}"
+    plan = made(kept, request)
+    kept.settle(key, plan, FOUND)
+    (mark,) = (tmp_path / "plans").glob("*-settled")
+    before = mark.stat().st_ino
+    kept.settle(key, plan, FOUND)
+    assert mark.stat().st_ino == before
+    kept.settle(key, plan, replace(FOUND, recorded=3))
+    assert kept.settled(key, plan) == replace(FOUND, recorded=3)
+
+
+@pytest.mark.parametrize("room", [name for name in room.ROOMS if not name.endswith(".py")])
+def test_what_this_package_makes_of_plans_is_a_version(room_copy: Path, room: str) -> None:
+    before = code()
+    (room_copy / room / "__pycache__" / "more.pyc").write_text("")
+    assert code() == before
+    (room_copy / room / "more.py").write_text("")
+    assert code() != before
+
+
+def test_every_file_of_it_counts(room_copy: Path) -> None:
+    for path in ("run/reuse.py", "package/git/versions.py", "errors.py", "engine/protocol.py"):
+        before = code()
+        (room_copy / path).write_text("changed")
+        assert code() != before
+    before = code()
+    (room_copy / "face" / "header.py").write_text("changed")
+    assert code() == before, "it makes no plans"
+
+
+@pytest.fixture
+def room_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This package, in a place where it can be changed."""
+    copied = Path(shutil.copytree(room.PACKAGE, tmp_path / "copy"))
+    for name in room.ROOMS:
+        if not name.endswith(".py"):
+            (copied / name / "__pycache__").mkdir(exist_ok=True)
+    monkeypatch.setattr(room, "PACKAGE", copied)
+    return copied
+
+
+def code() -> str:
+    return room._code()

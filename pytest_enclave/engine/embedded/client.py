@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 import time
@@ -29,12 +30,14 @@ class Client:
         self._socket = connection
         self._channel = Channel(connection)
         self._sending = threading.Lock()
+        self._hearing = threading.Lock()
         self._changed = threading.Condition()
         self._pending: dict[int, Future[Reply]] = {}
         self._states: dict[str, Mapping[str, Any]] = {}
         self._shape: Mapping[str, Any] = {}
         self._numbers = 0
         self._ended: str | None = None
+        self._ends: int | None = None
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._listen, name=f"enclave {enclave}", daemon=True)
         self._thread.start()
@@ -93,6 +96,19 @@ class Client:
         """Whether the enclave has ended, or this lease on it."""
         return self._ended is not None
 
+    def states(self) -> Mapping[str, Mapping[str, Any]] | None:
+        """What init has told of every service, where all is still as it told; None where it has to be asked.
+
+        Nothing has come from it that was not heard yet, and the kernel says that no service has ended since.
+        """
+        with self._hearing:
+            if self._ended is not None or self._ends is None:
+                return None
+            news = select.poll()
+            for descriptor in (self._channel.fileno(), self._ends):
+                news.register(descriptor, select.POLLIN)
+            return None if news.poll(0) else dict(self._states)
+
     def state(self, service: str) -> Mapping[str, Any] | None:
         """What init last told of a service."""
         return self._states.get(service)
@@ -122,15 +138,26 @@ class Client:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
         self._channel.close()
+        with self._hearing:
+            if self._ends is not None:
+                os.close(self._ends)
+                self._ends = None
 
     def _gone(self) -> EngineError:
         return EngineError(f"enclave {self._enclave} has ended: {self._ended or 'nothing answers there'}")
 
     def _listen(self) -> None:
         reason = "its processes are gone"
+        news = select.poll()
+        news.register(self._channel.fileno(), select.POLLIN)
         try:
-            while (received := self._channel.receive()) is not None:
-                self._hear(*received)
+            while news.poll():
+                # What has come and what is known of it change together.
+                with self._hearing:
+                    for message, descriptors in self._channel.arrived():
+                        self._hear(message, descriptors)
+        except EOFError:
+            pass
         except OSError as error:
             reason = str(error)
         finally:
@@ -144,6 +171,7 @@ class Client:
         elif message.get("event") == "shape":
             self._shape = message
         elif message.get("event") == "ready":
+            self._ends = next(iter(descriptors), None)
             self._ready.set_result(None)
         elif message.get("event") == "failed":
             self._end(message["error"])

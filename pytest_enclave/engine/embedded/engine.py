@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -26,6 +25,7 @@ from pytest_enclave.plan.images import HOST_ROOT
 
 if TYPE_CHECKING:
     from pytest_enclave.images.resolve import ImageSources
+    from pytest_enclave.images.store import ImageStore
 
 MEGABYTE = 1 << 20
 
@@ -61,7 +61,8 @@ class EmbeddedEngine:
         self._launcher = Launcher()
         self._ways_out = WaysOut()
         self._lock = threading.Lock()
-        self._images: ImageSources | None = None
+        self._images: ImageStore | None = None
+        self._sources: ImageSources | None = None
         self._asked: set[str] = set()
         self._groups: bool | None = None
 
@@ -89,17 +90,22 @@ class EmbeddedEngine:
         return Probe(examination.endpoint, "--enclave-engine=embedded")
 
     def local_images(self, references: Iterable[str]) -> Mapping[str, str | None]:
-        """The digest of each image that is there, None for others. A local Docker is asked once for each."""
+        """The digest of each image that is there, None for others.
+
+        A local Docker is asked once for each that is not there, or that came from it.
+        """
         wanted = list(references)
         found: dict[str, str | None] = {reference: HOST_ROOT for reference in wanted if reference == HOST_ROOT}
         if len(found) == len(set(wanted)):
             return found
-        sources = self._sources()
+        store = self._store()
         for reference in wanted:
-            image = sources.store.find(reference) if reference in self._asked else None
+            image = store.find(reference) if reference in self._asked else store.settled(reference)
             if image is not None:
                 found[reference] = image.digest
-        found.update(sources.local(reference for reference in wanted if reference not in found))
+        unknown = [reference for reference in wanted if reference not in found]
+        if unknown:
+            found.update(self._image_sources().local(unknown))
         self._asked.update(reference for reference in wanted if found[reference])
         return found
 
@@ -116,7 +122,7 @@ class EmbeddedEngine:
         """
         wanted = list(references)
         fetched = [each for each in wanted if each != HOST_ROOT]
-        found = self._sources().resolve(fetched, policy, emit, logins) if fetched else {}
+        found = self._image_sources().resolve(fetched, policy, emit, logins) if fetched else {}
         for problem in self._ways_out.missing():
             emit(Warned(problem))
         return {reference: found.get(reference, HOST_ROOT) for reference in wanted}
@@ -126,7 +132,7 @@ class EmbeddedEngine:
         # Most packages build nothing.
         from pytest_enclave.engine.embedded.building import Builder
 
-        return Builder(self._sources(), self.open).build(builds, policy, emit)
+        return Builder(self._image_sources(), self.open).build(builds, policy, emit)
 
     def capacity(self) -> Capacity:
         """All CPU and memory of this machine, whatever else runs here."""
@@ -177,7 +183,7 @@ class EmbeddedEngine:
 
     def _open(self, enclave: EnclaveId, origin: Frozen | None = None) -> EmbeddedSite:
         # An enclave of the same name may have forks that still need its files.
-        unique = f"{enclave.name}-{secrets.token_hex(4)}"
+        unique = f"{enclave.name}-{os.urandom(4).hex()}"
         plan = {
             "name": enclave.name,
             "directory": self._directory(enclave),
@@ -219,20 +225,28 @@ class EmbeddedEngine:
     def _prepare(self, spec: ServiceSpec) -> dict[str, Any]:
         from pytest_enclave.engine.embedded.roots import start_spec
 
-        return start_spec(spec, lambda reference: self._sources().store.find(reference))
+        return start_spec(spec, lambda reference: self._store().find(reference))
 
-    def _sources(self) -> ImageSources:
-        # Many sessions need no image: the enclave was kept, or services run from `host:/`.
-        from pytest_enclave.images.resolve import ImageSources
+    def _store(self) -> ImageStore:
+        # Many sessions need no image: services run from `host:/`.
         from pytest_enclave.images.store import ImageStore
         from pytest_enclave.linux.identity import own_map
 
         with self._lock:
             if self._images is None:
-                store = ImageStore(self._store_root, own_map())
-                daemon = self._docker_endpoint()
-                self._images = ImageSources(store, self._mirror, daemon, environ=self._environ)
+                self._images = ImageStore(self._store_root, own_map())
             return self._images
+
+    def _image_sources(self) -> ImageSources:
+        # Most find all images in the store, and need not look for a local Docker.
+        from pytest_enclave.images.resolve import ImageSources
+
+        store = self._store()
+        with self._lock:
+            if self._sources is None:
+                daemon = self._docker_endpoint()
+                self._sources = ImageSources(store, self._mirror, daemon, environ=self._environ)
+            return self._sources
 
 
 def run_directory(environ: Mapping[str, str]) -> Path:

@@ -14,9 +14,10 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.client import Client
@@ -40,8 +41,7 @@ main()
 """
 
 
-@dataclass(slots=True)
-class Enclosure:
+class Enclosure(msgspec.Struct, eq=False):
     """A running enclave, as a client has it. `end` is where its end is told, None if another process made it.
 
     `home` is that of the enclave, "" if it has none.

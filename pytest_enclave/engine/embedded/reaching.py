@@ -6,11 +6,11 @@ Each service has a loopback address of its own, so that ports keep their numbers
 from __future__ import annotations
 
 import errno
-import secrets
 import socket
 import threading
 import time
 from collections.abc import Mapping
+from random import SystemRandom
 
 from pytest_enclave.engine.embedded import wording
 from pytest_enclave.engine.embedded.client import Client
@@ -32,7 +32,8 @@ class Reach:
         self._known: dict[str, dict[tuple[int, str], Endpoint]] = {}
         self._hosts: dict[str, str] = {}
         # Two bytes of our own, so that enclaves of several processes seldom meet.
-        self._network = f"127.{16 + secrets.randbelow(239)}.{secrets.randbelow(256)}"
+        self._random = SystemRandom()
+        self._network = f"127.{self._random.randrange(16, 255)}.{self._random.randrange(256)}"
 
     def dial(self, service: str, port: PortSpec) -> Endpoint:
         """Where the test process reaches a port. Raises NotReached."""
@@ -118,7 +119,7 @@ class Reach:
                 return _listener(host, port.number, port.transport_protocol)
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
-                    self._hosts[service] = f"{self._network}.{1 + secrets.randbelow(254)}"
+                    self._hosts[service] = f"{self._network}.{self._random.randrange(1, 255)}"
                     continue
                 # A low number, which plain users may not have, or a system with one loopback address.
                 break

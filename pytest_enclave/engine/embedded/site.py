@@ -67,13 +67,15 @@ class EmbeddedSite:
         self._closed = False
 
     def observe(self) -> Mapping[str, ServiceFact]:
-        """Every live service by name, as init knows them: one question to it."""
+        """Every live service by name, as init knows them: one question to it, or none where nothing has happened."""
         if self._closed:
             return {}
-        answer = self._client.ask({"do": "observe"})
-        if "error" in answer:
-            raise wording.refused(f"enclave {self._enclosure.name} cannot tell of its services", answer)
-        states = answer["services"]
+        states = self._client.states()
+        if states is None:
+            answer = self._client.ask({"do": "observe"})
+            if "error" in answer:
+                raise wording.refused(f"enclave {self._enclosure.name} cannot tell of its services", answer)
+            states = answer["services"]
         return {name: _fact(state) for name, state in states.items() if state["status"] not in ("absent", "starting")}
 
     def reserve(self, name: str) -> Address:
@@ -160,16 +162,20 @@ class EmbeddedSite:
         if "error" in answer:
             raise wording.start_failure(spec, answer)
 
-    def put(self, name: str, content: IO[bytes], target: str, *, directory: bool, owner: str, mode: int | None) -> None:
+    def put(
+        self, name: str, content: IO[bytes], target: str, *, directory: bool, owner: str, mode: int | None
+    ) -> Sequence[str]:
         """Put the files of a tar archive into a service that is held, below `target`, or at it where it is one file.
 
         `target` is a directory if `directory` says so, or if it is one; `owner` is `user:group`, empty for the
-        archive's. Raises ServiceError.
+        archive's. Gives files that could not be given the capabilities they have there. Raises ServiceError.
         """
         told = {"do": "put", "name": name, "target": target, "directory": directory, "owner": owner, "mode": mode}
         answer = self._ask(told, [content.fileno()])
         if "error" in answer:
             raise ServiceError(f"{target} cannot be written: {answer['error']}", service=name)
+        found: Sequence[str] = answer["without"]
+        return found
 
     def changes(self, name: str) -> Iterator[bytes]:
         """A tar stream of what a service has changed, as a layer of an image. Raises ServiceError."""

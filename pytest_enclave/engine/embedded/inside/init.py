@@ -19,6 +19,7 @@ from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.inside import logs, names, relay
 from pytest_enclave.engine.embedded.inside.body import NAMES_ADDRESS, Rights
 from pytest_enclave.engine.embedded.inside.egress import WayOut
+from pytest_enclave.engine.embedded.inside.ends import Ends
 from pytest_enclave.engine.embedded.inside.leftovers import use_files
 from pytest_enclave.engine.embedded.inside.limits import Limits, seen_from_inside
 from pytest_enclave.engine.embedded.inside.loop import Loop
@@ -94,6 +95,7 @@ class Init:
         self.egress = WayOut(egress, self.loop, self.names)
         if plan.get("shape"):
             self.network.shape(**plan["shape"])
+        self._ends = Ends()
         self._requests = Requests(self)
         self.loop.watch(listener.fileno(), self._accept)
         self.tenure = Tenure(self.loop, holder, lambda: bool(self._clients), self._leave)
@@ -120,7 +122,7 @@ class Init:
             raise OSError(f"an enclave has room for {MOST_SERVICES} names of services")
         self._numbers = max(self._numbers, number)
         address = f"10.77.{(number + 1) >> 8}.{(number + 1) & 255}"
-        service = Service(name, number, address, self._place, self.loop, self._limits, self.rights)
+        service = Service(name, number, address, self._place, self.loop, self._limits, self.rights, self._ends)
         service.on_change = self._changed
         service.on_names = self._serve_names
         service.on_join = self.network.join
@@ -229,7 +231,7 @@ class Init:
             self.send(client, _state_of(service))
         if shape := self.network.told():
             self.send(client, {"event": "shape", **shape})
-        self.send(client, {"event": "ready"})
+        self.send(client, {"event": "ready"}, (self._ends.fileno(),))
         return client
 
     def _hear(self, client: int, channel: Channel) -> None:

@@ -26,7 +26,7 @@ class Loop:
         self._wakeup, signalled = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self.watch(self._wakeup, self._reap)
+        self.watch(self._wakeup, self.reap)
         self._running = True
 
     def watch(self, descriptor: int, callback: Callback, *, writable: bool = False) -> None:
@@ -62,10 +62,8 @@ class Loop:
         """Let `run` return."""
         self._running = False
 
-    def _patience(self) -> float:
-        return -1 if not self._timers else max(0.0, self._timers[0][0] - time.monotonic())
-
-    def _reap(self) -> None:
+    def reap(self) -> None:
+        """Call back for all children that have ended by now."""
         with suppress(BlockingIOError):
             os.read(self._wakeup, 4096)
         while True:
@@ -78,3 +76,6 @@ class Loop:
             # Others are orphans of commands, which nobody waits for.
             if callback := self._children.pop(child, None):
                 callback(status)
+
+    def _patience(self) -> float:
+        return -1 if not self._timers else max(0.0, self._timers[0][0] - time.monotonic())

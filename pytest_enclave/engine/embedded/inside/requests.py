@@ -110,6 +110,8 @@ class Requests:
         tell({"ip": self._init.service(message["name"]).address})
 
     def _do_observe(self, _client: int, _message: dict[str, Any], _: list[int], tell: Answer) -> None:
+        # Whoever asks may have seen that one has ended (`Ends`).
+        self._loop.reap()
         tell({"services": {name: service.state() for name, service in self._init.services.items()}})
 
     def _do_start(self, client: int, message: dict[str, Any], _: list[int], tell: Answer) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.inside.body import BRIDGE, Rights, become_service, hold_files
 from pytest_enclave.engine.embedded.inside.children import do_aside, fork_into
+from pytest_enclave.engine.embedded.inside.ends import Ends
 from pytest_enclave.engine.embedded.inside.limits import Limits, resident
 from pytest_enclave.engine.embedded.inside.loop import Loop
 from pytest_enclave.engine.embedded.inside.root import Storage
@@ -37,7 +38,15 @@ class Service:
     """One name in the enclave. Statuses: `absent`, `starting`, `running`, `paused`, `stopped` (asked to), `exited`."""
 
     def __init__(
-        self, name: str, number: int, address: str, storage: Storage, loop: Loop, limits: Limits, rights: Rights
+        self,
+        name: str,
+        number: int,
+        address: str,
+        storage: Storage,
+        loop: Loop,
+        limits: Limits,
+        rights: Rights,
+        ends: Ends,
     ) -> None:
         self.name = name
         self.number = number
@@ -55,6 +64,7 @@ class Service:
         self._loop = loop
         self._limits = limits
         self._rights = rights
+        self._ends = ends
         self._process = 0
         self._starts = 0
         self._uncut = ""
@@ -150,6 +160,7 @@ class Service:
         spec["seeding"] = False
         self._process = process
         self._loop.when_ended(process, self._ended)
+        self._ends.await_end(process)
         if self._limits.must_be_watched(spec):
             self._loop.after(WATCH, lambda: self._watch_memory(process))
         channel = self._report = Channel(ours)
@@ -296,7 +307,7 @@ class Service:
         # First what it had to say when it lived; nobody else holds the other end.
         while self._report is not None:
             self._reported(self._report)
-        self._process = 0
+        process, self._process = self._process, 0
         code = os.waitstatus_to_exitcode(status)
         self._comment(code)
         memory = self._limits.ran_out(self.name) or self._greedy
@@ -315,6 +326,8 @@ class Service:
             self.on_change(self)
         elif self._adopted is not None:
             self._started({})
+        # Now that clients are told.
+        self._ends.noted(process)
         for callback in callbacks:
             callback()
 
