@@ -13,6 +13,7 @@ from pytest_enclave.face.demands import MARKER, check_all_markers, nearest_packa
 from pytest_enclave.face.faults import MARKER as FAULTS_MARKER
 from pytest_enclave.face.faults import check_all, generate, has_faults, in_effect
 from pytest_enclave.face.fixtures import enclave, enclave_factory, enclave_fault
+from pytest_enclave.face.imports import import_as_python_does
 from pytest_enclave.face.options import SEED, add_options, commands_of, for_pytest
 from pytest_enclave.face.session import SESSION, EnclaveSession
 
@@ -25,6 +26,7 @@ __all__ = ["enclave", "enclave_factory", "enclave_fault"]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
+    import_as_python_does()
     add_options(parser)
 
 

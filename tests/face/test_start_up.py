@@ -52,6 +52,25 @@ sys.exit(code)
 """
 
 
+LOADERS = """
+import sys, pytest
+
+code = pytest.main(["-p", "no:cacheprovider", "--enclave-engine=simulated"])
+own = [module for name, module in sys.modules.items() if name.startswith("pytest_enclave.run")]
+print("loaders:", len(own) > 5, *{type(module.__spec__.loader).__name__ for module in own})
+sys.exit(code)
+"""
+
+
+def test_pytest_rewrites_asserts_in_tests_and_not_in_what_an_enclave_needs(pytester: pytest.Pytester) -> None:
+    pytester.makefile(".star", main=PACKAGE.replace("host:/", "busybox"))
+    pytester.makefile(".yml", kurtosis="name: github.com/acme/shop")
+    pytester.makepyfile("def test_it(enclave):\n    one = 1\n    assert one == 2")
+    done = subprocess.run([sys.executable, "-c", LOADERS], cwd=pytester.path, capture_output=True, text=True)
+    assert "E       assert 1 == 2" in done.stdout
+    assert done.stdout.splitlines()[-1] == "loaders: True SourceFileLoader"
+
+
 SETTLED = [
     *("run.execute", "run.network", "run.reuse", "run.validate", "instructions.protocol", "instructions.add_service"),
     *("plan.world", "store.aside", "report.short_call"),
