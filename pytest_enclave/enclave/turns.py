@@ -71,14 +71,23 @@ class Uses:
                 self._dropped.add(home)
 
     def take_again(self) -> None:
-        """Use again what was dropped, as soon as nobody changes it."""
+        """Use again what was dropped, as soon as nobody changes it. Raises EngineError where one takes too long: the
+        others are used again, and that one is the next time."""
         with self.lock:
             dropped = [self._shared[home] for home in sorted(self._dropped)]
-            self._dropped.clear()
+        late: EngineError | None = None
         for turns in dropped:
-            # One that was removed meanwhile is not used by anybody any more.
-            if turns.home.is_dir():
-                self.wait(turns.share, turns)
+            try:
+                # One that was removed meanwhile is not used by anybody any more.
+                if turns.home.is_dir():
+                    self.wait(turns.share, turns)
+            except EngineError as error:
+                late = late or error
+                continue
+            with self.lock:
+                self._dropped.discard(turns.home)
+        if late is not None:
+            raise late
 
     def hold(self, turns: Turns) -> None:
         """A fault in this enclave: hold it until `let_go`, and from the first fault on whatever the test uses."""
@@ -114,6 +123,16 @@ class Uses:
                 )
             time.sleep(INTERVAL)
 
+    def wait_without(self, attempt: Attempt, turns: Turns) -> None:
+        """The same, with no use of any: it is for the caller to take them again, unless this fails."""
+        self.drop()
+        try:
+            self.wait(attempt, turns)
+        except BaseException:
+            with suppress(EngineError):
+                self.take_again()
+            raise
+
     def end(self) -> None:
         """The test is over."""
         self._broken.clear()
@@ -137,9 +156,14 @@ class Uses:
                 # With nothing in hand but turns: who uses it waits for nobody then.
                 self.wait(needed.be_alone, needed)
         except BaseException:
+            with self.lock:
+                for turns in begun:
+                    turns.stop_using()
+                self._dropped.update(self._shared.keys() & {turns.home for turns in begun})
             for turns in begun:
-                turns.stop_using()
-                turns.end(goes_on=False)
+                turns.pass_on()
+            with suppress(EngineError):
+                self.take_again()
             raise
         with self.lock:
             for turns in wanted:
@@ -199,8 +223,7 @@ class Turns:
         """This process's test uses the enclave, as soon as nobody changes it."""
         if not self._use.is_held:
             if not self.share(wait=False):
-                self._uses.drop()
-                self._uses.wait(self.share, self)
+                self._uses.wait_without(self.share, self)
                 self._uses.take_again()
             self._uses.share(self)
 
@@ -220,27 +243,35 @@ class Turns:
     def begin(self) -> None:
         """Have the turn, once more if need be."""
         if not self._turn.is_held and not self._turn.take(wait=False):
-            self._uses.drop()
-            self._uses.wait(self._turn.take, self)
+            self._uses.wait_without(self._turn.take, self)
         with self._uses.lock:
             self._takers += 1
 
-    def end(self, *, goes_on: bool = True) -> None:
-        """Have had it: who was the last to take it passes it on, and `goes_on` to use the enclave or not."""
-        with self._uses.lock:
-            self._takers -= 1
-            if self._takers:
-                return
-        self._is_alone = False
+    def end(self) -> None:
+        """Have had it: who was the last to take it uses the enclave, and passes it on."""
+        if not self._is_last():
+            return
         try:
             # It may have been removed meanwhile.
             with suppress(FileNotFoundError):
-                if goes_on:
-                    self._use.share()
-                    self._uses.share(self)
+                self._use.share()
+                self._uses.share(self)
         finally:
             self._turn.release()
             self._uses.take_again()
+
+    def pass_on(self) -> None:
+        """Have had it, and go back to what was before."""
+        if self._is_last():
+            self._turn.release()
+
+    def _is_last(self) -> bool:
+        with self._uses.lock:
+            self._takers -= 1
+            if self._takers:
+                return False
+        self._is_alone = False
+        return True
 
     def be_alone(self, *, wait: bool) -> bool:
         """Be the only one who uses it; whether that is so."""

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_enclave.enclave.turns import Turns, Uses
 from pytest_enclave.errors import EngineError
+from pytest_enclave.ledger.locks import is_locked
 
 TAKER = Path(__file__).with_name("turn_taker.py")
 
@@ -360,6 +361,90 @@ def test_who_holds_an_enclave_does_not_wait_for_another_for_ever(
     run(other)
     held.let_go()
     mine.end()
+
+
+@pytest.fixture
+def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[Uses, dict[str, Turns]]]:
+    """Four enclaves `a` to `d`, as a test of one process sees them that waits for a moment only."""
+    monkeypatch.setattr("pytest_enclave.enclave.turns.PATIENCE", 0.1)
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+
+    def make() -> tuple[Uses, dict[str, Turns]]:
+        uses = Uses()
+        return uses, {name: Turns(tmp_path / name, uses) for name in "abcd"}
+
+    return make
+
+
+def in_use(turns: dict[str, Turns]) -> str:
+    """Which of them somebody uses."""
+    return "".join(name for name, each in turns.items() if is_locked(each.home / "use"))
+
+
+def test_who_waits_in_vain_goes_on_using_what_it_has_used(
+    several: Callable[[], tuple[Uses, dict[str, Turns]]],
+) -> None:
+    (test, mine), (other, theirs) = several(), several()
+    mine["a"].hold()
+    mine["b"].use()
+    mine["c"].use()
+    with theirs["d"].taken() as be_alone:
+        be_alone()
+        for wait in (mine["d"].use, lambda: run(mine["d"]), mine["d"].hold):
+            with pytest.raises(EngineError, match="waits for enclave d"):
+                wait()
+            assert in_use(mine) == "abcd"
+    other.end()
+    assert in_use(mine) == "abc"
+    mine["a"].let_go()
+    test.end()
+    assert in_use(mine) == ""
+
+
+def test_one_that_cannot_be_used_again_yet_keeps_no_other_from_it_and_is_used_later(
+    several: Callable[[], tuple[Uses, dict[str, Turns]]],
+) -> None:
+    (test, mine), (other, theirs) = several(), several()
+    mine["a"].hold()
+    mine["b"].use()
+    mine["c"].use()
+    test.drop()
+    assert in_use(mine) == "a"
+    with theirs["b"].taken() as be_alone:
+        be_alone()
+        with pytest.raises(EngineError, match="waits for enclave b"):
+            test.take_again()
+    other.end()
+    assert in_use(mine) == "ac"
+    mine["a"].let_go()
+    assert in_use(mine) == "abc"
+    test.end()
+
+
+def test_an_interrupt_while_it_waits_to_hold_leaves_in_use_what_was(
+    several: Callable[[], tuple[Uses, dict[str, Turns]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (test, mine), (other, theirs) = several(), several()
+    for name in "abc":
+        mine[name].use()
+    theirs["c"].use()
+    original = test.wait
+
+    def interrupt(*_: object) -> None:
+        monkeypatch.setattr(test, "wait", original)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(test, "wait", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        mine["a"].hold()
+    other.end()
+    assert in_use(mine) == "abc"
+    for name in "abc":
+        run(theirs[name])
+    other.end()
+    test.end()
+    assert in_use(mine) == ""
 
 
 @pytest.mark.parametrize("waits_for", ["the turn", "the use"])

@@ -93,6 +93,11 @@ def break_off_in_a_chunk(handler: Handler) -> None:
     handler.wfile.write(b'20\r\n{"Id"')
 
 
+def break_off_in_a_character(handler: Handler) -> None:
+    handler.begin(200, None)
+    handler.wfile.write(b'9\r\n{"Id":"\xc3\r\n0\r\n\r\n')
+
+
 def stay_silent(_: Handler) -> None:
     time.sleep(1.5)
 
@@ -320,6 +325,7 @@ def test_where_more_than_a_socket_is_needed_the_sdk_asks(found, engine, monkeypa
         ("2.0", {}, "v1.44"),
         ("1.41", {"DOCKER_API_VERSION": "1.40"}, "v1.40"),
         ("1.41", {"DOCKER_API_VERSION": "auto"}, "v1.41"),
+        ("1.41", {"DOCKER_API_VERSION": ""}, "v1.41"),
     ],
 )
 def test_the_newest_version_that_both_know_is_spoken(engines, environ, spoken, engine):
@@ -382,6 +388,7 @@ def test_events_that_nobody_reads_leave_no_connection(client, engine):
         ((500, '{"message": "no events today"}'), "no events today"),
         (hang_up, "the connection to the Docker engine is lost (it hung up without an answer)"),
         (break_off_in_a_chunk, "the connection to the Docker engine is lost (its answer broke off)"),
+        (break_off_in_a_character, "the connection to the Docker engine is lost (its answer broke off)"),
         (stay_silent, "the Docker engine does not answer"),
     ],
 )

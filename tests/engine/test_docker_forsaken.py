@@ -9,11 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import docker
 import pytest
 
+from pytest_enclave.engine.docker.carried import Carried
 from pytest_enclave.engine.docker.forsaken import Watch
+from pytest_enclave.errors import EngineError
 from tests.engine.engine_enclave import BUSYBOX
 
 CALLER = """
@@ -102,6 +105,20 @@ def test_the_command_and_its_jobs_end_with_their_caller(
 def test_nobody_waits_for_what_could_not_be_ended(endpoint: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(subprocess, "Popen", None)
     Watch(endpoint, "container", "run").dismiss()
+
+
+def test_a_command_that_nobody_can_look_after_does_not_go_on(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    ended: list[object] = []
+    monkeypatch.setattr("pytest_enclave.engine.docker.carried.Watch", refuse)
+    monkeypatch.setattr("pytest_enclave.engine.docker.carried.kill_command", lambda *told: ended.append(told))
+    response = SimpleNamespace(close=lambda: ended.append("connection"))
+    with pytest.raises(EngineError) as caught:
+        Carried("client", "unix:///x", "container", "run", response, lambda _: None, "terminal in `db`")
+    assert str(caught.value) == "cannot have a terminal in `db`: Too many open files"
+    assert ended == [("client", "container", "run"), "connection"]
 
 
 def test_at_an_orderly_end_nobody_is_left_waiting():

@@ -18,7 +18,7 @@ import pytest
 from pytest_enclave.engine.docker import labels
 from pytest_enclave.engine.docker.engine import DockerEngine
 from pytest_enclave.engine.docker.owners import Owner
-from pytest_enclave.engine.docker.reaper import PROGRAM
+from pytest_enclave.engine.docker.reaper import PROGRAM, Reaper
 from tests.engine.engine_enclave import enclave_id
 
 SESSION = Path(__file__).with_name("docker_session.py")
@@ -138,7 +138,7 @@ def test_what_nobody_cleared_up_is_removed_by_the_next_run(
     living = session(1)
     living.says("open")
     living.says("up")
-    # The process that watches over it clears up after others as well, once, a second after it began.
+    # The process that watches over it clears up after others as well, once, at the beginning.
     time.sleep(4)
     killed = session(2)
     killed.says("open")
@@ -153,6 +153,22 @@ def test_what_nobody_cleared_up_is_removed_by_the_next_run(
     assert killed.await_nothing(15) == []
     next_run.says("up")
     assert (len(living.left()), len(next_run.left())) == (2, 2)
+
+
+@pytest.mark.parametrize("hastens", [True, False])
+def test_what_others_left_is_looked_for_at_once_where_an_enclave_is_made(
+    monkeypatch: pytest.MonkeyPatch, hastens: bool
+) -> None:
+    waiting = "select.select([0], [], [], 1.0)"
+    assert waiting in PROGRAM
+    tells = PROGRAM.replace(waiting, f"sys.exit(3 if {waiting}[0] else 4)")
+    monkeypatch.setattr("pytest_enclave.engine.docker.reaper.PROGRAM", tells)
+    reaper = Reaper("", os.environ)
+    if hastens:
+        reaper.hasten()
+    assert reaper._process.wait() == (3 if hastens else 4)
+    reaper.hasten()
+    reaper.dismiss()
 
 
 def test_an_orderly_end_leaves_no_process(docker_host: str) -> None:

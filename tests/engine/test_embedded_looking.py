@@ -215,6 +215,38 @@ def test_where_a_process_cannot_be_watched_there_is_always_something_to_ask(
     assert is_readable(ends.fileno())
 
 
+def test_where_there_is_no_room_for_another_watch_there_is_something_to_ask(
+    process: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoll = select.epoll
+
+    class Full:
+        """A set of descriptors that has room for one."""
+
+        def __init__(self) -> None:
+            self._poll = epoll()
+            self._room = 1
+
+        def register(self, descriptor: int, events: int) -> None:
+            if not self._room:
+                raise OSError(28, "No space left on device")
+            self._room -= 1
+            self._poll.register(descriptor, events)
+
+        def fileno(self) -> int:
+            return self._poll.fileno()
+
+    monkeypatch.setattr(select, "epoll", Full)
+    ends = Ends()
+    assert not is_readable(ends.fileno())
+    ends.await_end(process)
+    assert is_readable(ends.fileno())
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    ends.noted(process)
+    assert is_readable(ends.fileno())
+
+
 class Quiet:
     """The other end of a client's connection, which answers nothing."""
 
@@ -253,6 +285,39 @@ def quiet() -> Iterator[Callable[[int | None], Quiet]]:
 
 def test_nothing_is_known_without_asking_where_no_ends_are_told(quiet: Callable[[int | None], Quiet]) -> None:
     assert quiet(None).known() is None
+
+
+def test_an_end_that_is_told_between_two_looks_is_found(
+    quiet: Callable[[int | None], Quiet], process: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Init tells, then takes note: who looks at what the kernel knows, then at what was told, misses nothing."""
+    ends = Ends()
+    ends.await_end(process)
+    told = quiet(ends.fileno())
+    poll = select.poll
+
+    class Slow:
+        """Looks at one descriptor after the other, while init does its work in between."""
+
+        def __init__(self) -> None:
+            self._looks = (poll(), poll())
+            self._next = 0
+
+        def register(self, descriptor: int, events: int) -> None:
+            self._looks[self._next].register(descriptor, events)
+            self._next += 1
+
+        def poll(self, timeout: int) -> object:
+            first, second = self._looks
+            seen = first.poll(timeout)
+            told.tell("exited")
+            ends.noted(process)
+            return seen or second.poll(timeout)
+
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    monkeypatch.setattr(select, "poll", Slow)
+    assert told.known() in (None, "exited")
 
 
 def test_what_was_told_but_not_heard_yet_is_never_overlooked(quiet: Callable[[int | None], Quiet]) -> None:

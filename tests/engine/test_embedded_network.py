@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_enclave.engine.embedded.inside import network as network_module
+from pytest_enclave.engine.embedded.inside.ends import Ends
 from pytest_enclave.engine.embedded.inside.frames import mac_of
 from pytest_enclave.engine.embedded.inside.network import Network
 
@@ -118,7 +119,7 @@ class Bench:
         self.kernel = kernel
         self.shaper = Shaper()
         self.losses = 0
-        self.network = Network(None, self._lost)  # type: ignore[arg-type]
+        self.network = Network(None, Ends(), self._lost)  # type: ignore[arg-type]
         self.members = {name: Member(name, f"10.77.0.{number}", f"s{name}") for number, name in enumerate("abc", 2)}
         for member in self.members.values():
             self.network.admit(member)  # type: ignore[arg-type]

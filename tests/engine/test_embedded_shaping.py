@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import signal
 import threading
 import time
@@ -103,6 +104,19 @@ def test_a_shaper_that_died_is_told_and_the_next_one_works(own_engine: EmbeddedE
     assert talk.came_back("a", "b", 20, 3) == 20
     talk.shape(said)
     assert 20 <= talk.round_trip("a", "b") < 20 + LATE
+
+
+def test_a_shaper_that_was_killed_is_noticed_by_the_very_next_look(own_engine: EmbeddedEngine, talk: Talk):
+    for _ in range(5):
+        talk.shape(blocked("a", "b"))
+        process = os.pidfd_open(shapers(own_engine)[0])
+        talk.enclave.site.observe()
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        select.select([process], [], [])
+        os.close(process)
+        talk.enclave.site.observe()
+        with pytest.raises(EngineError, match="are not shaped any more"):
+            talk.enclave.site.shaped()
 
 
 def test_a_delay_that_nobody_lives_to_see_the_end_of_holds_packets_up(own_engine: EmbeddedEngine, talk: Talk):

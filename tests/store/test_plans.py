@@ -258,6 +258,15 @@ def test_what_this_package_makes_of_plans_is_a_version(room_copy: Path, room: st
     assert code() != before
 
 
+def test_where_our_files_cannot_be_looked_at_nothing_is_kept(
+    package: Path, kept: KeptPlans, interpreted: list[str], room_copy: Path
+) -> None:
+    (room_copy / "errors.py").unlink()
+    process(kept, Request.of(package))
+    process(kept, Request.of(package))
+    assert len(interpreted) == 2
+
+
 def test_every_file_of_it_counts(room_copy: Path) -> None:
     for path in ("run/reuse.py", "package/git/versions.py", "errors.py", "engine/protocol.py"):
         before = code()

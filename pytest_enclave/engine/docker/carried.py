@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_enclave.engine.docker.commands import kill_command
 from pytest_enclave.engine.docker.forsaken import Watch
 from pytest_enclave.engine.docker.translation import accepted
+from pytest_enclave.errors import EngineError
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -30,7 +31,10 @@ UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
 
 
 class Carried:
-    """A command `run` in a container. `carry` is the thread's work, with its end of the pair; None: nothing runs."""
+    """A command `run` in a container. `carry` is the thread's work, with its end of the pair.
+
+    No `response`: nothing runs. Raises EngineError.
+    """
 
     def __init__(
         self,
@@ -47,8 +51,17 @@ class Carried:
         self._run = run
         self._response = response
         self._closed = False
-        self._watch = Watch(endpoint, container, run) if response is not None else None
-        self._ours, theirs = socket.socketpair()
+        self._watch: Watch | None = None
+        try:
+            self._watch = Watch(endpoint, container, run) if response is not None else None
+            self._ours, theirs = socket.socketpair()
+        except OSError as error:
+            if response is not None:
+                kill_command(client, container, run)
+                response.close()
+            if self._watch is not None:
+                self._watch.dismiss()
+            raise EngineError(f"cannot have a {name}: {error.strerror}") from None
         self._carrier = threading.Thread(target=carry, args=(theirs,), name=name, daemon=True)
         self._carrier.start()
 

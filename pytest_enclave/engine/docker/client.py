@@ -112,8 +112,8 @@ def _wire(found: Found, environ: Mapping[str, str]) -> Wire | None:
 
 def _prefix(api_version: str, environ: Mapping[str, str]) -> str:
     """The start of all paths: the version of the API that users want, else the newest that both know."""
-    pinned = environ.get("DOCKER_API_VERSION", "auto")
-    if pinned != "auto":
+    pinned = environ.get("DOCKER_API_VERSION")
+    if pinned and pinned != "auto":
         return f"/v{pinned}"
     theirs = tuple(int(part) for part in api_version.split("."))
     return "/v" + ".".join(map(str, min(theirs, NEWEST)))

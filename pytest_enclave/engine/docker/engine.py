@@ -162,6 +162,9 @@ class DockerEngine:
     def open(self, enclave: EnclaveId, services: Collection[str] = ()) -> DockerSite:
         """A new, empty enclave: on a network that is ready for these services, or one made in the background."""
         self._guard()
+        with self._lock:
+            if self._reaper is not None:
+                self._reaper.hasten()
         # An engine that does not tell this is of no use, and that is known before anything is made.
         self._information()
         pool, plan = self._pool, self._plan()

@@ -122,10 +122,13 @@ class Follower:
 
     def _run(self, started: Started, look: Callable[[], None], any_started: Started, look_first: bool) -> None:
         while not self._closed.is_set():
-            with suppress(EngineError):
-                self._follow(started, look, any_started, look_first)
-            self._following.clear()
-            self._tried.set()
+            try:
+                with suppress(EngineError):
+                    self._follow(started, look, any_started, look_first)
+            finally:
+                # Whatever has ended it: what is remembered is not followed any more.
+                self._following.clear()
+                self._tried.set()
             self._closed.wait(RECONNECT)
 
     def _follow(self, started: Started, look: Callable[[], None], any_started: Started, look_first: bool) -> None:

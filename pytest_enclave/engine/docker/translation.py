@@ -73,7 +73,7 @@ def _translated(doing: str, error: Exception) -> EngineError | None:
     # Nobody raises what the SDK raises before somebody has imported it, which takes its time.
     if "docker" in sys.modules and (told := _of_sdk(doing, error)) is not None:
         return told
-    if isinstance(error, json.JSONDecodeError):
+    if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
         return _lost(doing, BROKEN_OFF)
     if isinstance(error, TimeoutError):
         return _silent(doing)

@@ -105,7 +105,8 @@ class Client:
             if self._ended is not None or self._ends is None:
                 return None
             news = select.poll()
-            for descriptor in (self._channel.fileno(), self._ends):
+            # In this order: an end that init tells of between the two looks is found by one of them.
+            for descriptor in (self._ends, self._channel.fileno()):
                 news.register(descriptor, select.POLLIN)
             return None if news.poll(0) else dict(self._states)
 

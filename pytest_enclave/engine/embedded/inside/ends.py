@@ -1,4 +1,4 @@
-"""Whether a service has ended, as the kernel knows it: clients can look for themselves, and need not ask."""
+"""Whether a service has ended, or what shapes connections, as the kernel knows it: clients look, and need not ask."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import select
 
 
 class Ends:
-    """A descriptor that is readable while a service has ended of which init has not taken note yet.
+    """A descriptor that is readable while a process has ended of which init has not taken note yet.
 
     It is one for all services, and means the same to every process that it is passed to.
     """
@@ -15,26 +15,30 @@ class Ends:
     def __init__(self) -> None:
         self._poll = select.epoll()
         self._processes: dict[int, int] = {}
-        # At its end, and so always readable.
-        self._doubt, end = os.pipe()
-        os.close(end)
+        # Readable as soon as something is in it.
+        self._doubt, self._doubting = os.pipe()
+        self._poll.register(self._doubt, select.EPOLLIN)
 
     def fileno(self) -> int:
         """The descriptor."""
         return self._poll.fileno()
 
     def await_end(self, process: int) -> None:
-        """A service has this process now. Where it cannot be watched, the descriptor is readable from now on."""
+        """There is this process now. Where it cannot be watched, the descriptor is readable from now on."""
+        descriptor = -1
         try:
             descriptor = os.pidfd_open(process)
+            self._poll.register(descriptor, select.EPOLLIN)
         except OSError:
-            # There are no descriptors left. Whoever looks has to ask.
-            if self._doubt >= 0:
-                self._poll.register(self._doubt, select.EPOLLIN)
-                self._doubt = -1
+            # There are no descriptors left, or no watches. Whoever looks has to ask.
+            if descriptor >= 0:
+                os.close(descriptor)
+            if self._doubting >= 0:
+                os.write(self._doubting, b"?")
+                os.close(self._doubting)
+                self._doubting = -1
             return
         self._processes[process] = descriptor
-        self._poll.register(descriptor, select.EPOLLIN)
 
     def noted(self, process: int) -> None:
         """Init knows that the process has ended, and has told, or is going to before anything else."""

@@ -87,7 +87,8 @@ class Init:
         self.directories = self._place.directories
         self.directories.inherit(plan.get("inherited", {}))
         _write_over(self._place.resolver, f"nameserver {NAMES_ADDRESS}\noptions ndots:0\n")
-        self.network = Network(self.loop, self.tell_shape)
+        self._ends = Ends()
+        self.network = Network(self.loop, self._ends, self.tell_shape)
         self._listener = listener
         self.keeper = self._fork_part(logs.serve, "keeper of logs")
         self.relay = self._fork_part(relay.serve, "relay")
@@ -95,7 +96,6 @@ class Init:
         self.egress = WayOut(egress, self.loop, self.names)
         if plan.get("shape"):
             self.network.shape(**plan["shape"])
-        self._ends = Ends()
         self._requests = Requests(self)
         self.loop.watch(listener.fileno(), self._accept)
         self.tenure = Tenure(self.loop, holder, lambda: bool(self._clients), self._leave)

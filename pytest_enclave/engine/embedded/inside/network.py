@@ -20,6 +20,7 @@ from typing import Any
 from pytest_enclave.engine.embedded.channel import Channel
 from pytest_enclave.engine.embedded.inside import shaper
 from pytest_enclave.engine.embedded.inside.body import BRIDGE, GATEWAY, PREFIX
+from pytest_enclave.engine.embedded.inside.ends import Ends
 from pytest_enclave.engine.embedded.inside.frames import mac_of
 from pytest_enclave.engine.embedded.inside.grouping import grouped
 from pytest_enclave.engine.embedded.inside.loop import Loop
@@ -37,8 +38,9 @@ Connections = Sequence[Sequence[Any]]
 class Network:
     """Bridges, and the process that is between them. `on_loss` is called when that has ended by itself."""
 
-    def __init__(self, loop: Loop, on_loss: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, ends: Ends, on_loss: Callable[[], None]) -> None:
         self._loop = loop
+        self._ends = ends
         self._on_loss = on_loss
         self._mac = bytes((0x02, *os.urandom(5)))
         self._services: dict[str, Service] = {}
@@ -219,6 +221,7 @@ class Network:
         theirs.close()
         ours.settimeout(ANSWER)
         self._shaper, self._process = Channel(ours), process
+        self._ends.await_end(process)
         self._loop.when_ended(process, lambda status: self._ended(process, status))
 
     def _ask_shaper(self, request: dict[str, Any]) -> None:
@@ -250,6 +253,8 @@ class Network:
             how = f"was killed by signal {-code}" if code < 0 else f"has ended with exit code {code}"
             self._process = 0
             self._lose(f"the process that shapes connections {how}")
+        # Now that clients are told.
+        self._ends.noted(process)
 
     def _lose(self, reason: str) -> None:
         """Without the shaper, nothing passes from one group to another: it must not look as if that were meant."""
