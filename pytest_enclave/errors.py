@@ -87,7 +87,10 @@ class PackageError(EnclaveError):
 
 
 class InterpretationError(PackageError):
-    """Evaluating the package's Starlark failed; `frames` run from the outermost call to the innermost."""
+    """Evaluating the package's Starlark failed; `frames` run from the outermost call to the innermost.
+
+    `warnings` are about the main function: there is no plan that has them.
+    """
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class InterpretationError(PackageError):
         super().__init__(message, location=location, remedy=remedy)
         self.frames = tuple(frames)
         self.problems = tuple(problems)
+        self.warnings: tuple[Problem, ...] = ()
 
 
 class ScriptFailed(InterpretationError, AssertionError):

@@ -112,7 +112,7 @@ class BuildLog:
 
     def review(self) -> None:
         """Tell what is odd about the build before it begins. Raises BuildFailed where it cannot end well."""
-        review = Review(parse(_text(self._build)), self._build)
+        review = self._review()
         try:
             review.refuse()
         except DockerfileFault as wrong:
@@ -123,9 +123,9 @@ class BuildLog:
             self.warn(f"no `ARG` in {self._file} takes build argument `{name}`", remedy)
 
     def warn(self, meaning: str, remedy: str) -> None:
-        """Tell of something that stops nothing."""
+        """Tell of something that stops nothing. It is about the build by its name: several may have one title."""
         message = f"image `{self._build.title}`: {meaning}"
-        self._emit(Warned(Problem(message, subject=self._build.title, remedy=remedy, severity="warning")))
+        self._emit(Warned(Problem(message, subject=self._build.name, remedy=remedy, severity="warning")))
 
     def follow(self, messages: Iterable[Mapping[str, Any]]) -> None:
         """Take note of all messages until the build ends. Raises BuildFailed where it fails."""
@@ -162,10 +162,11 @@ class BuildLog:
             where, what = f" in step {self._step} of {self._steps} (`{self._doing}`{place})", _said(reason)
         else:
             where, what = "", reason.strip()
+        remedy = self._remedy(reason, instructions) if remedy is None else remedy
         return Problem(
             f"image `{self._build.title}` cannot be built{where}: {what}",
             subject=self._build.title,
-            remedy=self._remedy(reason, instructions) if remedy is None else remedy,
+            remedy=" Else: ".join(filter(None, (self._meant_stage(), remedy))),
             output="\n".join(self._lines),
         )
 
@@ -178,6 +179,13 @@ class BuildLog:
         if "BuildKit" in reason or (beyond and not _CODE.search(reason)):
             return NOT_BUILDKIT
         return f"`docker build --file {self._build.build_file} .` in {self._build.directory} tells all of it"
+
+    def _meant_stage(self) -> str:
+        meant = self._review().meant_stage(self._line) if self._step else ""
+        return f"did you mean the stage `{meant}`?" if meant else ""
+
+    def _review(self) -> Review:
+        return Review(parse(_text(self._build)), self._build)
 
     def _learn(self, text: str) -> None:
         if step := _STEP.fullmatch(text.strip()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -21,6 +22,13 @@ IMAGE = "python:3.11-alpine"
 
 PYTHON, PYTHON_3 = "python", "python3"
 """What the interpreter is called in images made for it, and what it is called where there is none of that name."""
+
+MISSING = re.compile(
+    r'(.*: )?"python3?": executable file not found in \$PATH|'
+    r'(.*: )?"python3?": its interpreter or loader is not in the image|'
+    r'(.*: )?("python3?": .*|exec \S*/python3?: )no such file or directory'
+)
+"""What engines say, in one line, where there is no such interpreter; a program may end with the same code."""
 
 PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--no-input")
 
@@ -59,7 +67,7 @@ class RunPython(Task):
 
     def remedy(self, call: Instruction, done: ExecResult) -> str:
         """Another image, where this one has no interpreter."""
-        if done.code != NOT_FOUND:
+        if not _is_missing(done):
             return super().remedy(call, done)
         if call.get("image") == HOST_ROOT:
             return "install `python3` on this machine, or let `image` name an image with it"
@@ -76,7 +84,7 @@ class RunPython(Task):
         except DeadlineExceeded:
             raise ExecutionError(f"pip has not installed {wanted} in time", service=helper) from None
         if done.code != 0:
-            missing = done.code == NOT_FOUND or "No module named pip" in done.output
+            missing = _is_missing(done) or "No module named pip" in done.output
             error = ExecutionError(
                 f"pip could not install {wanted}: exit code {done.code}",
                 service=helper,
@@ -87,12 +95,10 @@ class RunPython(Task):
 
 
 def _interpret(context: Context, helper: str, arguments: Sequence[str], deadline: float | None) -> ExecResult:
-    """Run the interpreter. It is only looked for where it seems not to be there: most images have it."""
+    """Run the interpreter, by its other name where there is none of the first: then nothing has run yet."""
     done = run_in(context, helper, (PYTHON, *arguments), deadline)
-    if done.code == NOT_FOUND and not _has(context, helper, PYTHON) and _has(context, helper, PYTHON_3):
-        return run_in(context, helper, (PYTHON_3, *arguments), deadline)
-    return done
+    return run_in(context, helper, (PYTHON_3, *arguments), deadline) if _is_missing(done) else done
 
 
-def _has(context: Context, helper: str, program: str) -> bool:
-    return run_in(context, helper, ("/bin/sh", "-c", f"command -v {program}"), context.deadline).code == 0
+def _is_missing(done: ExecResult) -> bool:
+    return done.code == NOT_FOUND and MISSING.fullmatch(done.output.strip()) is not None

@@ -75,6 +75,8 @@ class Attempt:
             if isinstance(failure, InterpretationError) and failure.location is None:
                 # It is about what the function was given or has returned, when none of its lines runs.
                 failure.location = module.definition_place(called.function)
+            if isinstance(failure, InterpretationError):
+                failure.warnings = called.warnings
             raise failure from None
         return self._plan(*called.warnings)
 

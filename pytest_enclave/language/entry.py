@@ -68,8 +68,8 @@ def _unused_default(module: Module, default: ast.expr) -> tuple[Problem, ...]:
     column = module.normalised.column_before(default.lineno, default.col_offset + 1)
     return (
         Problem(
-            f"the default of `args` is never used: `{DEFAULT}(plan, args)` is given all arguments as one dict, "
-            "an empty one where there are none",
+            f"the default of `args` is not used where this is the main file: `{DEFAULT}(plan, args)` is given all "
+            "arguments as one dict, an empty one where there are none",
             Location(module.name, default.lineno, column),
             subject=DEFAULT,
             remedy="ask for each with `args.get(name, default)`, or declare a parameter for each argument",

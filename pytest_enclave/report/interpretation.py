@@ -39,6 +39,9 @@ def interpretation_story(error: InterpretationError, look: Look) -> Story:
         blocks.append(problem_table(error.problems, look))
     if frames := _callers(error):
         blocks.append(_frames_block(frames, error.sources, look))
+    for warning in error.warnings:
+        told = f"warning: {warning.location}: {warning.message} — {warning.remedy}"
+        blocks.append(Block(tuple(note_lines(told, look))))
     blocks.append(Block(tuple(note_lines(f"phase: {_phase(error)}", look))))
     remedy = error.remedy or (error.problems[0].remedy if len(error.problems) == 1 else "")
     return Story(error.message, error.location, excerpt, tuple(blocks), remedy)

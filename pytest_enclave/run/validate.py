@@ -83,12 +83,12 @@ def require_images(
                     sources.setdefault(config.image, config.image_source)
     builds = {name: source for name, source in sources.items() if isinstance(source, Build)}
     logins = {name: source for name, source in sources.items() if isinstance(source, Login)}
-    titles = {build.title: wanted[name] for name, build in reversed(builds.items())}
 
     def placed(event: Event) -> None:
-        if isinstance(event, Warned) and event.problem.subject in titles:
-            candidate = titles[event.problem.subject]
-            event = Warned(_at(event.problem, candidate, candidate.instruction.names_image))
+        if isinstance(event, Warned) and event.problem.subject in builds:
+            name = event.problem.subject
+            problem = replace(event.problem, subject=builds[name].title)
+            event = Warned(_at(problem, wanted[name], wanted[name].instruction.names_image))
         emit(event)
 
     named = [name for name in wanted if name not in builds]

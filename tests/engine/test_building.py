@@ -181,8 +181,8 @@ def test_no_registry_is_asked_for_what_is_built_here(engine: Engine, describe: D
     problem = built(engine, describe({"Dockerfile": f"# first\nFROM {other.name}\nRUN true\n"}))
     assert isinstance(problem, Problem)
     assert problem.message == (
-        f'image `shop/api:1` cannot be built at images/api/Dockerfile:2: image "{other.name}": so '
-        "(`pytest-enclave-build/`) begin names of images that are built, not pulled"
+        f'image `shop/api:1` cannot be built at images/api/Dockerfile:2: image "{other.name}": names '
+        "that begin with `pytest-enclave-build/` belong to images that are built here, and cannot be pulled"
     )
     assert problem.remedy == "make both images by stages of one Dockerfile"
 

@@ -345,6 +345,7 @@ IN_THE_STEP = [
     ("LABEL a=b c", "`LABEL a=b c`: `c` has no value"),
     ("USER a b", "`USER` takes one argument"),
     ("EXPOSE 80 web", "`web` is no port"),
+    ("EXPOSE 80 ${PORT}", "`${PORT}` is empty"),
     ("HEALTHCHECK --interval=5 CMD true", "`--interval=5` is no duration"),
     ("HEALTHCHECK true", "`true` is no kind of `HEALTHCHECK`"),
     ("STOPSIGNAL SIGNONE", "`SIGNONE` is no signal"),
@@ -369,6 +370,18 @@ def test_a_stage_or_base_image_that_is_not_there_is_told(engine, describe):
     assert found.message.endswith("(`FROM $NAME`, api/Dockerfile:2): it names no image")
     found = problem(engine, describe("FROM --platform=linux/mips scratch\n"))
     assert "`--platform=linux/mips` is not this machine's" in found.message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("# c\nFRM scratch AS prod\n", "unknown instruction: FRM"),
+        ("ARG A\nFROM scratch AS prod extra\n", "`FROM scratch AS prod extra` is not understood"),
+    ],
+)
+def test_with_a_target_too_a_from_that_is_wrong_is_told_at_its_line(engine, describe, text: str, message: str):
+    found = problem(engine, describe(text, target="prod"))
+    assert found.message == f"image `shop/api` cannot be built at api/Dockerfile:2: {message}"
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "RUN true\n"])
@@ -478,7 +491,7 @@ def test_a_command_that_tells_how_it_goes_may_take_long(engine, describe, monkey
 @pytest.mark.parametrize("name", ["pytest-enclave-step:0", "docker.io/library/pytest-enclave-build/shop-api:0"])
 def test_what_is_built_here_is_no_base(engine, describe, name: str):
     for text in (f"FROM {name}\n", f"{FROM}COPY --from={name} /a /b\n"):
-        assert f'image "{name}": so (`pytest-enclave-' in problem(engine, describe(text)).message
+        assert f'image "{name}": names that begin with `pytest-enclave-' in problem(engine, describe(text)).message
 
 
 def test_a_command_with_a_nul_is_told(engine, describe):

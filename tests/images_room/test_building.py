@@ -104,6 +104,31 @@ def test_a_failure_has_the_last_lines_of_its_step_alone(describe: Describe):
     assert found.output.splitlines() == [f"line {number}" for number in range(10, 30)]
 
 
+def test_a_stage_whose_name_is_near_is_told_with_the_rest_of_the_remedy(describe: Describe):
+    build = describe({"Dockerfile": "FROM a AS build\nFROM b\nCOPY --from=biuld /a /b\n"})
+    steps = [{"stream": f"Step {number}/5 : {doing}\n"} for number, doing in enumerate(["FROM a", "FROM b", "COPY"], 1)]
+    reason = {"error": "invalid from flag value biuld: pull access denied for biuld"}
+    assert failure(build, [*steps, reason]).remedy == (
+        f"did you mean the stage `build`? Else: `docker build --file Dockerfile .` in {build.directory} tells all of it"
+    )
+    assert "did you mean" not in failure(build, [*steps[:2], reason]).remedy
+    log = BuildLog(build, lambda _: None)
+    log.begin(3, 3, "COPY --from=biuld /a /b", 3)
+    assert log.problem("no such image", "").remedy == "did you mean the stage `build`?"
+
+
+def test_warnings_of_builds_with_one_title_are_told_apart(describe: Describe):
+    told: list[Any] = []
+    one = describe({"Dockerfile": "FROM a\n"}, arguments={"A": "1"})
+    other = describe({"Dockerfile": "FROM a\n"}, arguments={"A": "2"})
+    for build in (one, other):
+        BuildLog(build, told.append).review()
+    assert [event.problem.subject for event in told] == [one.name, other.name]
+    assert {event.problem.message for event in told} == {
+        "image `shop/api`: no `ARG` in api/Dockerfile takes build argument `A`"
+    }
+
+
 def test_a_failure_before_the_first_step_is_told(describe: Describe):
     build = describe({"Dockerfile": "FROM a\nBOOM\n"})
     found = failure(build, [{"error": "dockerfile parse error line 2: unknown instruction: BOOM"}])

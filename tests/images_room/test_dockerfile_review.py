@@ -27,6 +27,7 @@ def test_a_stage_goes_by_its_name_in_any_case_or_its_number(target: str):
     [
         (STAGES, "prduction", "did you mean `production`?"),
         (STAGES, "test", "there are `prepare`, `production`"),
+        ("ARG A\nFROM a AS base\n", "test", "there is only `base`"),
         ("FROM a\n", "test", ""),
         ("", "test", ""),
     ],
@@ -35,6 +36,13 @@ def test_a_target_that_is_no_stage_is_told_with_those_there_are(text: str, targe
     with pytest.raises(ImageFault) as caught:
         review(text, target).refuse()
     assert (caught.value.meaning, caught.value.remedy) == (f"there is no stage `{target}` in Dockerfile", remedy)
+
+
+@pytest.mark.parametrize(
+    "text", ["FRM scratch AS prod\n", "FROM scratch AS prod extra\n", "FROM a\nFROM\n", "# c\nARG A\nRUN x\nFROM a\n"]
+)
+def test_the_target_is_not_blamed_for_a_from_that_is_wrong(text: str):
+    review(text, "prod").refuse()
 
 
 BUILT = "pytest-enclave-build/api:0"
@@ -59,7 +67,7 @@ def test_a_name_that_builds_here_give_is_never_pulled(text: str, line: int, name
     assert caught.value.line == line
     reserved = "pytest-enclave-step" if "step" in name else "pytest-enclave-build/"
     assert caught.value.fault.meaning == (
-        f'image "{name}": so (`{reserved}`) begin names of images that are built, not pulled'
+        f'image "{name}": names that begin with `{reserved}` belong to images that are built here, and cannot be pulled'
     )
     assert caught.value.fault.remedy == "make both images by stages of one Dockerfile"
 
@@ -86,3 +94,33 @@ def test_build_arguments_that_no_arg_takes_are_told():
         ("ZZ", "there are `BASE`, `OTHER`, `VERSION`"),
     ]
     assert list(review("FROM a\n", A="1").unused_arguments()) == [("A", "write `ARG A` where it is wanted")]
+    assert list(review("FROM a\nARG VERSION\n", A="1").unused_arguments()) == [("A", "there is only `VERSION`")]
+
+
+@pytest.mark.parametrize("quoted", ['"A=1"', "'A=1'", '"A"', '"A=1 2"', '"A"=1', 'A="1"', "B=1 \"A=$B\" 'C'"])
+def test_an_arg_may_be_quoted(quoted: str):
+    assert list(review(f"FROM a\nARG {quoted}\n", A="1").unused_arguments()) == []
+
+
+@pytest.mark.parametrize("quoted", [f'"BASE={BUILT}"', f"'BASE={BUILT}'", f'BASE="{BUILT}"', f'"BASE"={BUILT}'])
+def test_the_default_of_a_quoted_arg_counts(quoted: str):
+    with pytest.raises(DockerfileFault) as caught:
+        review(f"ARG {quoted}\nFROM $BASE\n").refuse()
+    assert f'image "{BUILT}"' in caught.value.fault.meaning
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("FROM a AS Build\nFROM b\nCOPY --chown=0 --from=biuld /a /b\n", "build"),
+        ("FROM a AS build\nFROM b AS other\nFROM Biuld\n", "build"),
+        ("FROM a AS build\nFROM b\nCOPY --from=build /a /b\n", ""),
+        ("FROM a AS build\nFROM b\nCOPY --from=0 /a /b\n", ""),
+        ("FROM a AS build\nFROM b\nCOPY --from=build:1 /a /b\n", ""),
+        ("FROM a AS build\nFROM b\nRUN --from=biuld\n", ""),
+        ("FROM a\nFROM b\nFROM biuld AS build\n", ""),
+        ("FROM a\nFROM b\nCOPY biuld build\n", ""),
+    ],
+)
+def test_a_stage_may_be_meant_where_an_image_is_named_almost_so(text: str, meant: str):
+    assert review(text).meant_stage(3) == meant

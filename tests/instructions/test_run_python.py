@@ -127,18 +127,50 @@ def test_installing_does_not_count_for_wait(laboratory: Callable[..., Laboratory
     assert lab.outcomes('plan.run_python(run = "1", packages = ["p"], wait = "5s")') == ["executed"]
 
 
+ALLOWED = "`acceptable_codes` or `skip_code_check` allow others"
+MISSING = '"{}": executable file not found in $PATH'
+
+
 @pytest.mark.parametrize(
-    ("code", "remedy"),
+    ("code", "said"),
     [
-        (1, "`acceptable_codes` or `skip_code_check` allow others"),
-        (127, "`image` has to name one with `python` or `python3`"),
+        (1, MISSING.format("python")),
+        (127, ""),
+        (127, "sh: 1: python: not found\n"),
+        (127, f"Traceback …\n{MISSING.format('python')}\n"),
+        (127, MISSING.format("pip")),
     ],
 )
-def test_an_image_without_python_is_told(laboratory: Callable[..., Laboratory], code: int, remedy: str):
-    lab = laboratory(Script().on_exec("*", ["python", ...], ExecResult(code, "")))
+def test_a_program_that_ends_as_if_it_were_missing_is_not_run_twice_nor_told_to_be(
+    laboratory: Callable[..., Laboratory], code: int, said: str
+):
+    lab = laboratory(Script().on_exec("*", ["python", ...], ExecResult(code, said)))
     error = lab.error('plan.run_python(run = "1")')
     assert error.message == f"$ python -c …: exit code {code} is not acceptable (0)"
-    assert error.remedy == remedy
+    assert error.remedy == ALLOWED
+    assert [command[0] for command in commands(lab)] == ["python"]
+    assert lab.outcomes('plan.run_python(run = "1", skip_code_check = True)') == ["executed"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        MISSING + "\n",
+        "OCI runtime exec failed: exec failed: unable to start container process: exec: " + MISSING,
+        "exec /usr/bin/{}: no such file or directory\n",
+        'exec: "{0}": stat {0}: no such file or directory',
+        '"{}": its interpreter or loader is not in the image\n',
+    ],
+)
+def test_an_image_without_python_is_told(laboratory: Callable[..., Laboratory], said: str):
+    script = Script()
+    for name in ("python", "python3"):
+        script = script.on_exec("*", [name, ...], ExecResult(127, said.format(name)))
+    lab = laboratory(script)
+    error = lab.error('plan.run_python(run = "1")')
+    assert error.message == "$ python -c …: exit code 127 is not acceptable (0)"
+    assert error.remedy == "`image` has to name one with `python` or `python3`"
+    assert [command[0] for command in commands(lab)] == ["python", "python3"]
     assert lab.outcomes('plan.run_python(run = "1", skip_code_check = True)') == ["executed"]
 
 
@@ -146,8 +178,7 @@ def with_python3_alone(*more: str) -> Script:
     """No `python`; and nothing of the names in `more` either."""
     script = Script().on_exec("*", ["python3", ...], ExecResult(0, "three"))
     for name in ("python", *more):
-        script = script.on_exec("*", [name, ...], ExecResult(127, "not found"))
-        script = script.on_exec("*", ["/bin/sh", "-c", f"command -v {name}"], ExecResult(127, ""))
+        script = script.on_exec("*", [name, ...], ExecResult(127, MISSING.format(name)))
     return script
 
 
@@ -155,16 +186,11 @@ def test_where_there_is_only_python3_it_is_that(laboratory: Callable[..., Labora
     lab = laboratory(with_python3_alone())
     lab.ok('r = plan.run_python(run = "1", args = ["a"], packages = ["p"])\nplan.verify(r.output, "==", "three")')
     asked = [command for command in commands(lab) if command[0] == "python3"]
+    assert "/bin/sh" not in {command[0] for command in commands(lab)}, "there need not be one"
     assert asked == [
         ("python3", "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "p"),
         ("python3", "-u", "-c", "1", "a"),
     ]
-
-
-def test_a_program_that_ends_with_the_code_of_a_missing_one_is_not_run_twice(laboratory: Callable[..., Laboratory]):
-    lab = laboratory(Script().on_exec("*", ["python", ...], ExecResult(127, "")))
-    lab.ok('plan.run_python(run = "exit(127)", acceptable_codes = [127])')
-    assert [command[0] for command in commands(lab)] == ["python", "/bin/sh"]
 
 
 def test_a_machine_without_python_is_told(laboratory: Callable[..., Laboratory]):
@@ -175,10 +201,8 @@ def test_a_machine_without_python_is_told(laboratory: Callable[..., Laboratory])
     assert error.remedy == "`image` has to name one with Python and pip"
 
 
-@pytest.mark.parametrize(
-    ("code", "remedy"), [(1, ""), (127, "`image` has to name one with Python and pip")], ids=["pip", "no-python"]
-)
-def test_packages_that_cannot_be_installed_end_it(laboratory: Callable[..., Laboratory], code: int, remedy: str):
+@pytest.mark.parametrize("code", [1, 127])
+def test_packages_that_cannot_be_installed_end_it(laboratory: Callable[..., Laboratory], code: int):
     said = "\n".join(f"line {number}" for number in range(60)) + "\nERROR: No matching distribution found for nope\n"
     lab = laboratory(Script().on_exec("*", ["python", "-m", ...], ExecResult(code, said)))
     error = lab.error('plan.run_python(run = "1", name = "job", packages = ["nope", "a b"])')
@@ -186,11 +210,11 @@ def test_packages_that_cannot_be_installed_end_it(laboratory: Callable[..., Labo
     assert (error.message, error.service, error.remedy) == (
         f"pip could not install nope 'a b': exit code {code}",
         "job",
-        remedy,
+        "",
     )
     assert len(error.logs["pip"]) == 40
     assert error.logs["pip"][-1] == "ERROR: No matching distribution found for nope"
-    assert [command for command in commands(lab) if command[0] != "/bin/sh"] == commands(lab)[:1]
+    assert len(commands(lab)) == 1
     assert lab.state.site.observe() == {}
 
 
@@ -297,6 +321,11 @@ def test_an_image_without_an_interpreter_is_told(real: Laboratory):
     assert error.message == "$ python -c …: exit code 127 is not acceptable (0)"
     assert error.remedy == "`image` has to name one with `python` or `python3`"
     assert "python" in error.output
+
+
+def test_a_program_that_ends_with_127_is_not_taken_for_a_missing_one(real: Laboratory):
+    error = real.error(f'plan.run_python(run = "print(1); raise SystemExit(127)", image = "{PYTHON}")')
+    assert (error.output, error.remedy) == ("1\n", ALLOWED)
 
 
 def test_an_image_with_python3_alone_will_do(real: Laboratory, tmp_path: Path):

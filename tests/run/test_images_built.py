@@ -197,14 +197,18 @@ def test_what_is_odd_about_a_build_is_warned_of_where_the_image_is_said(
     lab = laboratory()
 
     def build_images(builds: Iterable[Build], _: PullPolicy, emit: Emit) -> Mapping[str, str]:
-        emit(Warned(Problem("`A` is not used", subject="shop/api", severity="warning")))
+        for build in builds:
+            message = f"`A` is not used in {build.place}"
+            emit(Warned(Problem(message, subject=build.name, severity="warning")))
         emit(Warned(Problem("it is late", subject="the engine", severity="warning")))
         return {build.name: "sha256:1" for build in builds}
 
     monkeypatch.setattr(lab.engine, "build_images", build_images)
-    lab.ok(package(f"x = 1\n{ADD}"))
+    other = ADD.replace("./api", "./other").replace('"api"', '"other"')
+    lab.ok(package(f"x = 1\n{ADD}\n{other}", {"other/Dockerfile": "FROM b\n"}))
     told = [event.problem for event in lab.events if isinstance(event, Warned)]
-    assert [(each.subject, str(each.location)) for each in told] == [
-        ('add_service("shop/api")', "main.star:3:21"),
-        ("the engine", "None"),
+    assert [(each.message, each.subject, str(each.location)) for each in told] == [
+        ("`A` is not used in api", 'add_service("shop/api")', "main.star:3:21"),
+        ("`A` is not used in other", 'add_service("shop/api")', "main.star:4:21"),
+        ("it is late", "the engine", "None"),
     ]

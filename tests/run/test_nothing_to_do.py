@@ -176,6 +176,25 @@ def test_it_leaves_the_journal_alone_and_asks_what_is_there(process, package):
     assert then.state.journal.fingerprint == before
 
 
+def test_connections_that_are_taken_away_for_the_seed_of_the_next_session_are_made_again(process, package):
+    lines = [
+        *(f'plan.add_service("{name}", ServiceConfig(image = "i", subnetwork = "{name}"))' for name in ("a", "b")),
+        'plan.set_connection(("a", "b"), config = ConnectionConfig(packet_loss_percentage = 50.0))',
+    ]
+    (package / "main.star").write_text("def run(plan):\n" + "".join(f"    {line}\n" for line in lines))
+    time.sleep(SETTLED * 1.5)
+    settle(process, package)
+    same, then = process(), process()
+    same.ok(package)
+    assert phases(same) == ["interpreting", "executing"]
+    then.state.site.shape({}, 0)
+    then.state.site.calls.clear()
+    then.events.clear()
+    assert then.ok(package).executed == 0
+    assert phases(then) == ["interpreting", "validating", "executing"]
+    assert [call.details["seed"] for call in then.state.site.calls if call.method == "shape"] == [then.options.seed]
+
+
 def test_it_goes_on_looking(process, package):
     settle(process, package)
     then = process()

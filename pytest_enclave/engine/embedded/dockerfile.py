@@ -25,6 +25,7 @@ from pytest_enclave.errors import EnclaveError, PackageError, Problem
 from pytest_enclave.images.building import BuildFailed, BuildLog
 from pytest_enclave.images.dockerfile.configuration import Configuration, inner_of
 from pytest_enclave.images.dockerfile.copying import Context, refuse_remote, without_top
+from pytest_enclave.images.dockerfile.review import built_here
 from pytest_enclave.images.dockerfile.stages import DockerfileFault, Stages, Step, stages_of
 from pytest_enclave.images.dockerfile.syntax import parse
 from pytest_enclave.images.dockerfile.words import expand
@@ -34,7 +35,7 @@ from pytest_enclave.images.manifests import this_platform
 from pytest_enclave.images.resolve import ImageSources
 from pytest_enclave.package.context import context_paths, read_build_file
 from pytest_enclave.plan.events import Emit
-from pytest_enclave.plan.image_sources import STEPS, Build, reserved_name
+from pytest_enclave.plan.image_sources import STEPS, Build
 from pytest_enclave.plan.images import Archive
 
 LOOK = 0.5
@@ -176,8 +177,8 @@ class DockerfileBuild:
     def _pulled(self, name: str) -> bytes:
         if Archive.of(name) is not None:
             raise ImageFault(f'image "{name}" is a file, which a Dockerfile cannot name', "name an image of a registry")
-        if reserved := reserved_name(name):
-            raise ImageFault(f'image "{name}": so (`{reserved}`) begin names of images that are built, not pulled')
+        if fault := built_here(name):
+            raise fault
         policy = PullPolicy.ALWAYS if self._policy is PullPolicy.ALWAYS else PullPolicy.MISSING
         outcome = self._sources.resolve([name], policy, self._emit)[name]
         if isinstance(outcome, Problem):

@@ -138,7 +138,13 @@ class Configuration:
         self.inner["Shell"] = list(step.argv or ())
 
     def _expose(self, step: Step) -> None:
-        ports: dict[str, Any] = {port: {} for word in self.words(step.text) for port in exposed(word)}
+        ports: dict[str, Any] = {}
+        for word in split(step.text, self._escape):
+            meant = expand(word, self.variables, self._escape)
+            if not meant:
+                remedy = "give it a value, in an `ARG` or `ENV` before it or in `build_args`"
+                raise ImageFault(f"`{word}` is empty", remedy)
+            ports |= {port: {} for port in exposed(meant)}
         self.inner["ExposedPorts"] = {**(self.inner.get("ExposedPorts") or {}), **ports}
 
     def _volume(self, step: Step) -> None:
