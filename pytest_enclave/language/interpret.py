@@ -10,9 +10,8 @@ the prelude find it, `confined.py` has the process).
 from __future__ import annotations
 
 import contextlib
-import gc
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from msgspec.structs import replace
@@ -126,8 +125,7 @@ def interpret(
         return attempts(confined=True)
 
     try:
-        with _uncollected():
-            return attempts(confined=False)
+        return attempts(confined=False)
     except NeedCare as need:
         place = need.place or Location(package.main)
     except MemoryError:
@@ -145,18 +143,6 @@ def interpret(
         error = stop.unanswered(broken.reason, place)
         error.sources = dict(sources.texts)
         raise error from None
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without collections of garbage: plans have no cycles, and each collection would look through all there is."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _callable_alone(signatures: Sequence[Signature], main: str) -> list[str]:
