@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,31 @@ import pytest
 from pytest_enclave.engine.embedded.inside.children import do_aside
 
 
-def wait() -> None:
-    assert os.wait()[1] == 0
+def children() -> set[int]:
+    """The processes that this one has made and not waited for."""
+    return {int(each) for thread in Path("/proc/self/task").iterdir() for each in _made_by(thread)}
 
 
-def test_descriptors_are_closed_here_before_the_work_begins_and_there_too(tmp_path: Path):
+def _made_by(thread: Path) -> list[str]:
+    try:
+        return (thread / "children").read_text().split()
+    except OSError:
+        return []
+
+
+@pytest.fixture
+def wait() -> Callable[[], None]:
+    """Waits for the child that the test has made: others may have left some of theirs."""
+    before = children()
+
+    def wait_for_it() -> None:
+        (child,) = children() - before
+        assert os.waitpid(child, 0)[1] == 0
+
+    return wait_for_it
+
+
+def test_descriptors_are_closed_here_before_the_work_begins_and_there_too(tmp_path: Path, wait: Callable[[], None]):
     reader, writer = os.pipe()
     told = tmp_path / "told"
 
@@ -31,14 +52,14 @@ def test_descriptors_are_closed_here_before_the_work_begins_and_there_too(tmp_pa
     assert told.read_text() == "False 5", "standard streams, and what this looks at"
 
 
-def test_nothing_stays_open_here(tmp_path: Path):
+def test_nothing_stays_open_here(tmp_path: Path, wait: Callable[[], None]):
     before = os.listdir("/proc/self/fd")
     do_aside(lambda: None, [os.open(tmp_path, os.O_RDONLY)])
     wait()
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_errors_of_the_system_are_nobodys():
+def test_errors_of_the_system_are_nobodys(wait: Callable[[], None]):
     def work() -> None:
         raise PermissionError(1, "no")
 
