@@ -9,6 +9,7 @@ import tarfile
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +17,7 @@ from pytest_enclave.errors import PackageError, Problem
 from pytest_enclave.images.credentials import HUB_KEY, credentials_for
 from pytest_enclave.images.dockerfile.review import Review
 from pytest_enclave.images.dockerfile.stages import DockerfileFault
-from pytest_enclave.images.dockerfile.syntax import Instruction, parse
+from pytest_enclave.images.dockerfile.syntax import Dockerfile, parse
 from pytest_enclave.images.faults import ImageFault
 from pytest_enclave.images.references import DEFAULT_REGISTRY, RegistryReference
 from pytest_enclave.images.references import parse as parse_reference
@@ -112,14 +113,13 @@ class BuildLog:
 
     def review(self) -> None:
         """Tell what is odd about the build before it begins. Raises BuildFailed where it cannot end well."""
-        review = self._review()
         try:
-            review.refuse()
+            self._review.refuse()
         except DockerfileFault as wrong:
             raise BuildFailed(self.problem(wrong.reason, wrong.fault.remedy)) from None
         except ImageFault as fault:
             raise BuildFailed(self.problem(fault.meaning, fault.remedy)) from None
-        for name, remedy in review.unused_arguments():
+        for name, remedy in self._review.unused_arguments():
             self.warn(f"no `ARG` in {self._file} takes build argument `{name}`", remedy)
 
     def warn(self, meaning: str, remedy: str) -> None:
@@ -154,7 +154,6 @@ class BuildLog:
 
     def problem(self, reason: str, remedy: str | None = None) -> Problem:
         """The problem that the build's failure is, for that reason; None: what to do is told by that."""
-        instructions = _instructions(self._build)
         if told := _LINE.search(reason):
             where, what = f" at {self._file}:{told[1]}", told[2].strip()
         elif self._step:
@@ -162,7 +161,7 @@ class BuildLog:
             where, what = f" in step {self._step} of {self._steps} (`{self._doing}`{place})", _said(reason)
         else:
             where, what = "", reason.strip()
-        remedy = self._remedy(reason, instructions) if remedy is None else remedy
+        remedy = self._remedy(reason) if remedy is None else remedy
         return Problem(
             f"image `{self._build.title}` cannot be built{where}: {what}",
             subject=self._build.title,
@@ -174,25 +173,27 @@ class BuildLog:
     def _file(self) -> str:
         return self._build.build_file if self._build.place == "." else f"{self._build.place}/{self._build.build_file}"
 
-    def _remedy(self, reason: str, instructions: list[Instruction]) -> str:
-        beyond = any(each.has_heredoc or _BUILDKIT.match(each.text) for each in instructions)
+    def _remedy(self, reason: str) -> str:
+        beyond = any(each.has_heredoc or _BUILDKIT.match(each.text) for each in self._review.dockerfile.instructions)
         if "BuildKit" in reason or (beyond and not _CODE.search(reason)):
             return NOT_BUILDKIT
         return f"`docker build --file {self._build.build_file} .` in {self._build.directory} tells all of it"
 
     def _meant_stage(self) -> str:
-        meant = self._review().meant_stage(self._line) if self._step else ""
+        meant = self._review.meant_stage(self._line) if self._step else ""
         return f"did you mean the stage `{meant}`?" if meant else ""
 
+    @cached_property
     def _review(self) -> Review:
-        return Review(parse(_text(self._build)), self._build)
+        """The build file is read once: a context that changes meanwhile is no context."""
+        return Review(_parsed(self._build), self._build)
 
     def _learn(self, text: str) -> None:
         if step := _STEP.fullmatch(text.strip()):
             # The labels that are asked for count as instructions, at the end.
             steps = max(1, int(step[2]) - LABELS)
             number = min(int(step[1]), steps)
-            instructions = _instructions(self._build)
+            instructions = self._review.dockerfile.instructions
             line = instructions[number - 1].line if number <= len(instructions) else 0
             self.begin(number, steps, step[3], line)
         elif not _NOISE.match(text):
@@ -207,22 +208,19 @@ class BuildFailed(Exception):
         self.problem = problem
 
 
-def _text(build: Build) -> str:
+def _parsed(build: Build) -> Dockerfile:
     """The build file; empty where it cannot be read, which is told by whoever reads the context."""
     try:
-        return read_build_file(Path(build.directory), build.build_file, build.place, strict=False)
+        text = read_build_file(Path(build.directory), build.build_file, build.place, strict=False)
     except PackageError:
-        return ""
-
-
-def _instructions(build: Build) -> list[Instruction]:
-    return list(parse(_text(build)).instructions)
+        text = ""
+    return parse(text)
 
 
 def _registries(build: Build) -> set[str]:
     """The registries that the build file names base images of; a name made of variables could be any."""
     found = set()
-    for each in _instructions(build):
+    for each in _parsed(build).instructions:
         names = [word for word in each.text.split() if not word.startswith("--")] if each.keyword == "FROM" else []
         with suppress(ImageFault):
             meant = parse_reference(names[0]) if names and "$" not in names[0] else None

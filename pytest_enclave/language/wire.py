@@ -19,6 +19,7 @@ from pytest_enclave.errors import InterpretationError
 from pytest_enclave.plan.values import Opaque, Struct, Value, find_opaque, written
 
 MARK = "\x00"
+TYPE, HANDLE = f"{MARK}type", f"{MARK}handle"
 
 _EXACT = 2**53
 """Whole numbers beyond are not read as such everywhere, and go as `int`, with `text`."""
@@ -100,13 +101,8 @@ class Encoder:
         if text is None:
             # Kept, the value stays the one of this identity.
             handle = self._handle_of(value)
-            fields = "".join(
-                [
-                    f',"{name}":{encode_basestring_ascii(item) if type(item) is str else self(item)}'
-                    for name, item in written(value).items()
-                ]
-            )
-            text = f'{{"\\u0000type":"{value.kind}","\\u0000handle":{handle}{fields}}}'
+            fields = self._entries({TYPE: value.kind, HANDLE: handle, **written(value)})
+            text = f"{{{fields}}}"
             self._written[id(value)] = text
         return text
 

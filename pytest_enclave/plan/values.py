@@ -174,8 +174,8 @@ def to_canonical(value: Value, hidden: Collection[str] = (), known: Mapping[int,
         fields = value.fields
         names = sorted(fields) if value.kind == "struct" else [n for n in fields if n not in hidden and n[0] != ADDED]
         shown = [
-            f"{name}={encode_basestring(item) if type(item) is str else to_canonical(item, hidden, known)}"
-            for name, item in [(name, fields[name]) for name in names]
+            f"{n}={encode_basestring(item) if type(item := fields[n]) is str else to_canonical(item, hidden, known)}"
+            for n in names
         ]
         return f"{value.kind}({', '.join(shown)})"
     if isinstance(value, tuple):

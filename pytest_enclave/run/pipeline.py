@@ -18,6 +18,7 @@ from pytest_enclave.engine.protocol import PullPolicy
 from pytest_enclave.errors import EnclaveError, ExecutionError
 from pytest_enclave.instructions.registry import Registry
 from pytest_enclave.plan.events import Emit, PhaseStarted, StepFinished, Warned
+from pytest_enclave.plan.facts import Facts
 from pytest_enclave.plan.futures import UnknownFuture, Values, substitute_deep, substitute_typed
 from pytest_enclave.plan.instruction import Plan
 from pytest_enclave.plan.record import Outcome, Step
@@ -89,8 +90,7 @@ def run(
             latest = _settled_before(request, state, tools, plan)
         if latest is not None and latest.facts is not None:
             facts = observe(state.engine, state.site, latest.facts.images)
-            healed = not facts.connections or facts.connections == state.connections()
-            if healed and latest.holds(plan, facts, state.journal.revision):
+            if _is_settled(latest, plan, facts, state):
                 return _nothing_to_do(latest, clock.now() - started, emit)
 
         # A run that ends above needs none of these, and to import them takes longer than it does.
@@ -145,6 +145,12 @@ def run(
     except EnclaveError as error:
         error.sources = error.sources or plan.sources
         return finished(None, error)
+
+
+def _is_settled(latest: Run, plan: Plan, facts: Facts, state: EnclaveState) -> bool:
+    """Whether there is as little to do as there was for the latest run, and no fault is left to be healed."""
+    healed = not facts.connections or facts.connections == state.connections()
+    return healed and latest.holds(plan, facts, state.journal.revision)
 
 
 def _settled_before(request: Request, state: EnclaveState, tools: Tools, plan: Plan) -> Run | None:

@@ -377,6 +377,12 @@ def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tup
     return make
 
 
+def break_one_and_use_two(turns: dict[str, Turns]) -> None:
+    turns["a"].hold()
+    turns["b"].use()
+    turns["c"].use()
+
+
 def in_use(turns: dict[str, Turns]) -> str:
     """Which of them somebody uses."""
     return "".join(name for name, each in turns.items() if is_locked(each.home / "use"))
@@ -386,9 +392,7 @@ def test_who_waits_in_vain_goes_on_using_what_it_has_used(
     several: Callable[[], tuple[Uses, dict[str, Turns]]],
 ) -> None:
     (test, mine), (other, theirs) = several(), several()
-    mine["a"].hold()
-    mine["b"].use()
-    mine["c"].use()
+    break_one_and_use_two(mine)
     with theirs["d"].taken() as be_alone:
         be_alone()
         for wait in (mine["d"].use, lambda: run(mine["d"]), mine["d"].hold):
@@ -406,9 +410,7 @@ def test_one_that_cannot_be_used_again_yet_keeps_no_other_from_it_and_is_used_la
     several: Callable[[], tuple[Uses, dict[str, Turns]]],
 ) -> None:
     (test, mine), (other, theirs) = several(), several()
-    mine["a"].hold()
-    mine["b"].use()
-    mine["c"].use()
+    break_one_and_use_two(mine)
     test.drop()
     assert in_use(mine) == "a"
     with theirs["b"].taken() as be_alone:

@@ -40,6 +40,14 @@ def embedded_engine() -> Iterator[EmbeddedEngine]:
     assert engine.close() == []
 
 
+@pytest.fixture
+def own_engine() -> Iterator[EmbeddedEngine]:
+    """An embedded engine for one test: what is done to its processes concerns no other."""
+    engine = EmbeddedEngine()
+    yield engine
+    assert engine.close() == []
+
+
 ENGINES = [*(pytest.param(name, marks=pytest.mark.docker) for name in ("docker", "docker_pooled")), "embedded"]
 
 

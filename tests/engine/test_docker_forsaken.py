@@ -123,8 +123,8 @@ def test_a_command_that_nobody_can_look_after_does_not_go_on(monkeypatch: pytest
 
 def test_at_an_orderly_end_nobody_is_left_waiting():
     watch = Watch("unix:///nowhere", "container", "run")
-    process = watch._process
-    assert process is not None
+    assert watch._watchdog is not None
+    process = watch._watchdog._process
     assert process.poll() is None
     watch.dismiss()
     assert process.returncode == -signal.SIGKILL

@@ -29,17 +29,9 @@ from tests.images_room.builder import Built, docker_archive, entry, tar
 
 
 @pytest.fixture
-def engine() -> Iterator[EmbeddedEngine]:
-    """The embedded engine alone."""
-    engine = EmbeddedEngine()
-    yield engine
-    assert engine.close() == []
-
-
-@pytest.fixture
-def enclave(engine: EmbeddedEngine, open_enclave: Callable[[EmbeddedEngine], Enclave]) -> Enclave:
+def enclave(own_engine: EmbeddedEngine, open_enclave: Callable[[EmbeddedEngine], Enclave]) -> Enclave:
     """An enclave with two services."""
-    enclave = open_enclave(engine)
+    enclave = open_enclave(own_engine)
     enclave.up("a", "host:/")
     enclave.up("b", "host:/")
     return enclave
@@ -91,8 +83,10 @@ def _sleeper(seconds: str) -> int:
     raise AssertionError("nobody sleeps")
 
 
-def test_what_another_lease_does_is_seen_at_once(engine: EmbeddedEngine, enclave: Enclave, asked: list[str]) -> None:
-    other = engine.attach(enclave.id)
+def test_what_another_lease_does_is_seen_at_once(
+    own_engine: EmbeddedEngine, enclave: Enclave, asked: list[str]
+) -> None:
+    other = own_engine.attach(enclave.id)
     try:
         for action, status in ((Action.PAUSE, Status.PAUSED), (Action.RESUME, Status.RUNNING)) * 10:
             other.act("b", action)
@@ -103,9 +97,9 @@ def test_what_another_lease_does_is_seen_at_once(engine: EmbeddedEngine, enclave
         other.leave()
 
 
-def test_one_that_comes_later_knows_them_all(engine: EmbeddedEngine, enclave: Enclave) -> None:
+def test_one_that_comes_later_knows_them_all(own_engine: EmbeddedEngine, enclave: Enclave) -> None:
     enclave.site.act("b", Action.STOP)
-    other = engine.attach(enclave.id)
+    other = own_engine.attach(enclave.id)
     try:
         assert {name: fact.status for name, fact in other.observe().items()} == {
             "a": Status.RUNNING,
@@ -115,8 +109,8 @@ def test_one_that_comes_later_knows_them_all(engine: EmbeddedEngine, enclave: En
         other.leave()
 
 
-def test_an_enclave_that_has_ended_is_no_quiet_one(engine: EmbeddedEngine, enclave: Enclave) -> None:
-    other = engine.attach(enclave.id)
+def test_an_enclave_that_has_ended_is_no_quiet_one(own_engine: EmbeddedEngine, enclave: Enclave) -> None:
+    other = own_engine.attach(enclave.id)
     try:
         assert list(other.observe()) == ["a", "b"]
         assert enclave.site.close() == []

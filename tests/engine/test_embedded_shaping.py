@@ -25,14 +25,6 @@ LOST = r"the process that shapes connections was killed by signal 9; until now, 
 
 
 @pytest.fixture
-def own_engine() -> Iterator[EmbeddedEngine]:
-    """An engine for one enclave, whose processes can be told apart."""
-    engine = EmbeddedEngine()
-    yield engine
-    assert engine.close() == []
-
-
-@pytest.fixture
 def talk(own_engine: EmbeddedEngine) -> Iterator[Talk]:
     """Two services that answer each other."""
     id_ = enclave_id()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from pytest_enclave.images.faults import ImageFault
+from pytest_enclave.images.tar import XATTR
 from pytest_enclave.package.digest import digest_of_selected
 from pytest_enclave.package.wildcards import Wildcards
 
@@ -123,12 +124,9 @@ def _damaged(path: str, error: Exception) -> ImageFault:
     return ImageFault(f"the archive `{path}` cannot be unpacked: {error}", "is it there as a whole?")
 
 
-ATTRIBUTES = "SCHILY.xattr."
-"""What extended attributes of files are called in archives."""
-
-
 def without_top(archive: IO[bytes], target: IO[bytes]) -> bool:
     """Write what is in the one directory of an archive, or its one file; whether it is a directory."""
+    attribute = XATTR.decode()
     with (
         tarfile.open(fileobj=archive, mode="r") as read,
         tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as written,
@@ -140,7 +138,7 @@ def without_top(archive: IO[bytes], target: IO[bytes]) -> bool:
             content = read.extractfile(member) if member.isreg() else None
             member.name = member.name[length:]
             # Long names are there once more, and would count.
-            member.pax_headers = {key: value for key, value in member.pax_headers.items() if key.startswith(ATTRIBUTES)}
+            member.pax_headers = {key: value for key, value in member.pax_headers.items() if key.startswith(attribute)}
             if member.islnk():
                 member.linkname = member.linkname[length:]
             written.addfile(member, content)
