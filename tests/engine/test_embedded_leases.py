@@ -202,6 +202,22 @@ def test_forks_begin_with_what_another_process_has_frozen(
     assert copy.site.close() == []
 
 
+def test_what_another_process_has_just_started_can_be_used_at_once(
+    engine: EmbeddedEngine,
+    holder: Callable[[str, EnclaveId], Holder],
+    open_enclave: Callable[[EmbeddedEngine], Enclave],
+):
+    enclave = open_enclave(engine)
+    other = holder("attach", enclave.id)
+    for number in range(10):
+        # It gets the news of the service and its order at one time.
+        other.process.send_signal(signal.SIGSTOP)
+        enclave.up(f"s{number}", "host:/")
+        other.send(f"run s{number} hostname")
+        other.process.send_signal(signal.SIGCONT)
+        assert other.read() == f"s{number}"
+
+
 def test_commands_end_with_the_process_that_runs_them(
     engine: EmbeddedEngine,
     holder: Callable[[str, EnclaveId], Holder],

@@ -327,6 +327,10 @@ class EmbeddedSite:
 
     def _running(self, name: str) -> Mapping[str, Any]:
         state = self._client.state(name)
+        if state is None or state["status"] == "absent" or state["exit"] is not None:
+            # Another process may have started it just now.
+            self._client.settle()
+            state = self._client.state(name)
         if state is None or state["status"] == "absent":
             raise NotReached("there is no such service")
         if state["exit"] is not None:
