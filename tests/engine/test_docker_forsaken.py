@@ -14,7 +14,8 @@ from types import SimpleNamespace
 import docker
 import pytest
 
-from pytest_enclave.engine.docker.carried import Carried
+from pytest_enclave.engine.docker.carried import Carried, connected
+from pytest_enclave.engine.docker.commands import kill_command
 from pytest_enclave.engine.docker.forsaken import Watch
 from pytest_enclave.errors import EngineError
 from tests.engine.engine_enclave import BUSYBOX
@@ -98,6 +99,16 @@ def test_the_command_and_its_jobs_end_with_their_caller(
         assert caller.returncode == 0
     else:
         os.kill(caller.pid, number)
+    until(lambda: not sleepers(client, container))
+
+
+@pytest.mark.docker
+def test_a_command_is_killed_however_early(client: docker.APIClient, container: str):
+    for _ in range(10):
+        run = client.exec_create(container, ["sleep", "4321"], stdin=True)["Id"]
+        response = connected(client, run, tty=False)
+        kill_command(client, container, run)
+        response.close()
     until(lambda: not sleepers(client, container))
 
 

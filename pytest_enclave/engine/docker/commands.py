@@ -26,6 +26,9 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 SETTLING = 1.0
 """Seconds within which the engine knows the exit code after the output has ended."""
 
+BEGINNING = 5.0
+"""Seconds within which the engine knows the process of a command after that has begun."""
+
 NOT_BEGUN_OUTPUT = b"OCI runtime exec failed"
 NOT_BEGUN = re.compile(r"executable file not found|no such file or directory|permission denied|exec format error")
 
@@ -153,8 +156,7 @@ def kill_command(client: APIClient, container: str, run: str) -> None:
     ours it goes on until its service ends.
     """
     with suppress(EngineError):
-        with translate("cannot find the process of a command"):
-            pid = int(client.exec_inspect(run)["Pid"] or 0)
+        pid = _pid(client, run)
         if not pid or container not in _read_proc(pid, "cgroup"):
             return
         killed: set[int] = set()
@@ -170,6 +172,17 @@ def kill_command(client: APIClient, container: str, run: str) -> None:
                     killer = client.exec_create(container, ["kill", "-9", *inside], user="root")["Id"]
                     client.exec_start(killer, detach=True)
             killed |= family
+
+
+def _pid(client: APIClient, run: str) -> int:
+    """The process of a command; 0 where there is none. The engine may pass on output before it tells of it."""
+    give_up = time.monotonic() + BEGINNING
+    with translate("cannot find the process of a command"):
+        while not (state := client.exec_inspect(run))["Pid"] and state["ExitCode"] is None:
+            if time.monotonic() >= give_up:
+                break
+            time.sleep(0.005)
+    return int(state["Pid"] or 0)
 
 
 def _family(pid: int) -> set[int]:
