@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 
 from benchmarks import by_enclave, by_engine, by_sdk
 from benchmarks.measurement import Row, interleaved, stopwatch, within
@@ -36,7 +38,7 @@ def measure(rounds: int) -> Iterator[Row]:
                 "SDK": lambda: by_sdk.cold_start(client, FIFTY),
             },
             rounds,
-            PAUSE,
+            partial(time.sleep, PAUSE),
         )
     title = f"{FIFTY.count} × {FIFTY.title}"
     for what, times, goal in (("up", ups, UP), ("down", downs, DOWN)):

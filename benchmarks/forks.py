@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 
 from docker import APIClient
 
@@ -47,7 +49,7 @@ def measure(rounds: int) -> Iterator[Row]:
                 "SDK": lambda: _cold_by_sdk(client),
             },
             rounds,
-            PAUSE,
+            partial(time.sleep, PAUSE),
         )
     for what, times in (("ready", ups), ("gone", downs)):
         fork, cold, other, sdk = (times(trials[name]) for name in ("fork", "cold", "fork on Docker", "SDK"))

@@ -74,19 +74,18 @@ def faster(mine: Timing, other: Timing, times: float, whom: str) -> Goal:
 
 
 def interleaved(
-    contenders: Mapping[str, Callable[[], Result]], rounds: int, pause: float = 0
+    contenders: Mapping[str, Callable[[], Result]], rounds: int, before: Callable[[], object] = lambda: None
 ) -> Mapping[str, Sequence[Result]]:
     """What each contender returned in each round. Every round begins with another one.
 
-    `pause`: seconds before each, for the kernel to get done with what the one before has left: network namespaces are
-    removed in the background, under a lock that those who make links wait for.
+    `before` is called before each: it may wait until what the one before has left to others is done.
     """
     results: dict[str, list[Result]] = {name: [] for name in contenders}
     names = list(contenders)
     for number in range(rounds):
         first = number % len(names)
         for name in (*names[first:], *names[:first]):
-            time.sleep(pause)
+            before()
             results[name].append(contenders[name]())
     return results
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import suites
+from benchmarks.machine import wait_until_idle
 from benchmarks.measurement import Row, Timing, interleaved, within
 from benchmarks.services import SLEEPERS
 from benchmarks.suites import Session, Suite
@@ -45,7 +46,7 @@ def measure(rounds: int) -> Iterator[Row]:
         }
         try:
             first = {title: run().wall for title, run in runs.items()}
-            sessions = interleaved(runs, rounds)
+            sessions = interleaved(runs, rounds, wait_until_idle)
         finally:
             _clean(Path(root))
     taken = {title: Timing(tuple(session.wall for session in each)) for title, each in sessions.items()}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import suites
+from benchmarks.machine import wait_until_idle
 from benchmarks.measurement import Row, Timing, interleaved
 from benchmarks.services import SLEEPER
 from benchmarks.suites import Session, Suite
@@ -27,7 +28,7 @@ def measure(rounds: int) -> Iterator[Row]:
             title: _in_directory(suite, Path(root, str(number)))
             for number, (title, suite) in enumerate(contenders.items())
         }
-        sessions = interleaved(runs, rounds)
+        sessions = interleaved(runs, rounds, wait_until_idle)
     taken = {title: Timing(tuple(session.wall for session in each)) for title, each in sessions.items()}
     plain = taken["plain pytest, no service"]
     for title, timing in taken.items():

@@ -29,7 +29,7 @@ LEFT_OUT = (".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "build", 
 
 CACHE = "pytest-enclave-dev"
 RANGE = 65536
-PATIENCE = 2.0
+PATIENCE = 10.0
 """Seconds that processes of the user may take to end after the commands."""
 
 INTERPRETERS = (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3")
@@ -76,16 +76,20 @@ class User:
         return done.returncode
 
     def processes(self) -> dict[int, str]:
-        """The processes that this user runs, also those with one of the user's subordinate ids: number and name."""
+        """The processes that this user runs, also those with one of the user's subordinate ids: number and command.
+
+        One that has ended is none, though whoever is to be told of it has not asked yet.
+        """
         mine = {self.number, *_subordinate(self.name)}
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 status = dict(line.split(":\t", 1) for line in (folder / "status").read_text().splitlines())
+                command = (folder / "cmdline").read_text().replace("\0", " ").strip()
             except OSError:
                 continue
-            if mine & {int(number) for number in status["Uid"].split()}:
-                found[int(folder.name)] = status["Name"]
+            if mine & {int(number) for number in status["Uid"].split()} and not status["State"].startswith("Z"):
+                found[int(folder.name)] = command or status["Name"]
         return found
 
 
@@ -126,7 +130,8 @@ def _end(user: User) -> dict[int, str]:
 
 def _refuse(left: dict[int, str]) -> None:
     if left:
-        raise UserError(f"processes were left: {', '.join(f'{name} ({number})' for number, name in left.items())}")
+        told = (f"{command} ({number})" for number, command in left.items())
+        raise UserError(f"processes were left: {', '.join(told)}")
 
 
 def _owned(folder: Path, user: User) -> list[Path]:
