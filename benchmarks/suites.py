@@ -38,8 +38,7 @@ class Suite:
 
     def run_in(self, directory: Path) -> Session:
         """Run it. Raises RuntimeError, with what pytest said, where a test does not pass."""
-        for name, text in {"pytest.ini": "[pytest]\n", "test_suite.py": self.tests, **self.beside}.items():
-            (directory / name).write_text(text)
+        self._write_to(directory)
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *self.options]
         command += [word for plugin in self.plugins for word in ("-p", plugin)]
         alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TESTCONTAINERS_RYUK_DISABLED": "true"}
@@ -54,6 +53,13 @@ class Suite:
         if done.returncode != 0:
             raise RuntimeError(done.stdout + done.stderr)
         return Session(elapsed(), after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+
+    def _write_to(self, directory: Path) -> None:
+        """What is there already stays as it is: between two runs nobody touches files that do not change."""
+        for name, text in {"pytest.ini": "[pytest]\n", "test_suite.py": self.tests, **self.beside}.items():
+            path = directory / name
+            if not path.exists() or path.read_text() != text:
+                path.write_text(text)
 
 
 def plain(count: int) -> Suite:

@@ -299,7 +299,7 @@ class DockerSite:
         """Nothing is to be done: the ledger tells how long the enclave stays. Raises EngineError if it cannot."""
         if self._plot is not None:
             raise EngineError(
-                f"the enclave {self._enclave} cannot stay: its services are in pods, which go with the session"
+                "its services are in network namespaces that go with the session: run the test alone, and it stays"
             )
 
     def leave(self) -> None:
