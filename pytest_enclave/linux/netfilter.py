@@ -1,7 +1,7 @@
 """Rules for packets, by messages to the kernel (nf_tables over nfnetlink): what `nft` does, without needing it.
 
 A rule is a list of expressions: tests, made by the functions below, and what is done when all of them hold: `ACCEPT`,
-`DROP`, `MASQUERADE` or `queue`. Of the sets, maps and families there are, only what an enclave needs is here.
+`DROP`, `MASQUERADE`, `queue` or `go_by`. Of the sets, maps and families there are, only what an enclave needs is here.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ BUFFER = 1 << 18
 MOST_DUMPS = 100
 """How often a list is asked for again because it has changed while it was told."""
 
-IPV4, INET = 2, 1
-"""Families of tables: IPv4 only, and IPv4 together with IPv6."""
+IPV4, INET, LINK = 2, 1, 5
+"""Families of tables: IPv4 only, IPv4 together with IPv6, and whatever comes in by one link."""
 
 PREROUTING, FORWARD, OUTPUT, POSTROUTING = 0, 2, 3, 4
 """Points that packets pass: when they have come in, when they are to be sent on, when they were made here, and before
 they leave."""
+
+INGRESS = 0
+"""The point of a link: before anything else is done about a packet."""
 
 NEW = 8
 """The state of a connection of which this is the first packet."""
@@ -53,13 +56,14 @@ _FILTER_PRIORITY, _NAT_PRIORITY = 0, 100
 
 
 class Chain(NamedTuple):
-    """A chain of rules. `hook` is the point where it begins, None for one that others jump to."""
+    """A chain of rules. `hook` is the point where it begins, None for one that others jump to; `link` is a name."""
 
     family: int
     table: str
     name: str
     hook: int | None = None
     type: str = "filter"
+    link: str = ""
 
 
 class Rule(NamedTuple):
@@ -91,27 +95,31 @@ class Netfilter:
         """Close the socket."""
         self._socket.close()
 
-    def table(self, name: str, rules: Sequence[tuple[Chain, Sequence[bytes]]], *, ours: bool) -> None:
-        """Make an IPv4 table with its chains and rules, all or nothing. If it is `ours`, it ends with this object."""
+    def table(self, name: str, rules: Sequence[tuple[Chain, Sequence[bytes]]], *, ours: bool) -> bool:
+        """Make a table, of one family, with its chains and rules, all or nothing.
+
+        If it is `ours`, it ends with this object; whether it does: older kernels know nothing of owners.
+        """
         chains = dict.fromkeys(chain for chain, _ in rules)
-        parts = [(_NEW_CHAIN, _CREATE, IPV4, _chain(chain)) for chain in chains]
-        parts += [(_NEW_RULE, _CREATE | _APPEND, IPV4, _rule(chain, each)) for chain, each in rules]
+        family = next(iter(chains)).family
+        parts = [(_NEW_CHAIN, _CREATE, family, _chain(chain)) for chain in chains]
+        parts += [(_NEW_RULE, _CREATE | _APPEND, family, _rule(chain, each)) for chain, each in rules]
         named = _text(1, name)
         what = f'make table "{name}" of rules'
         owned = [named + _attribute(2, _big(_OWNED))] if ours else []
         for attributes in [*owned, named]:
             try:
-                self._change([(_NEW_TABLE, _CREATE | _EXCLUSIVE, IPV4, attributes), *parts], what)
+                self._change([(_NEW_TABLE, _CREATE | _EXCLUSIVE, family, attributes), *parts], what)
             except OSError as error:
-                # An older kernel knows nothing of owners.
                 if error.errno in (errno.EOPNOTSUPP, errno.EINVAL) and attributes != named:
                     continue
                 raise
-            return
+            return attributes != named
+        return False
 
-    def delete_table(self, name: str) -> None:
-        """Remove an IPv4 table. Raises OSError (ENOENT) if there is none of that name."""
-        self._change([(_DELETE_TABLE, 0, IPV4, _text(1, name))], f'delete table "{name}" of rules')
+    def delete_table(self, name: str, family: int = IPV4) -> None:
+        """Remove a table. Raises OSError (ENOENT) if there is none of that name."""
+        self._change([(_DELETE_TABLE, 0, family, _text(1, name))], f'delete table "{name}" of rules')
 
     def insert(self, chain: Chain, rules: Sequence[Sequence[bytes]]) -> None:
         """Put rules before all others of a chain."""
@@ -245,6 +253,18 @@ def sent_to(ip: str) -> bytes:
     return _address(16, ip)
 
 
+def is_ipv4() -> bytes:
+    """The packet is one of IPv4: where others pass as well."""
+    load = _expression("meta", _attribute(1, _big(1)) + _attribute(2, _big(1)))
+    return load + _compare(struct.pack("!H", 0x0800))
+
+
+def go_by(link: int, place: int) -> bytes:
+    """Let what comes in by one link go by that with this number, by this class of its queueing discipline first."""
+    classify = _number(place) + _expression("meta", _attribute(2, _big(2)) + _attribute(3, _big(1)))
+    return classify + _number(link) + _expression("fwd", _attribute(1, _big(1)))
+
+
 def queue(number: int, *, foreign: bool = False) -> bytes:
     """Ask the process that serves this queue; let the packet pass where there is none.
 
@@ -282,6 +302,12 @@ def _compare(value: bytes, *, differs: bool = False) -> bytes:
     return _expression("cmp", attributes)
 
 
+def _number(value: int) -> bytes:
+    """Put a number of four bytes where the next expression takes it from."""
+    value_of = _attribute(1, struct.pack("=I", value))
+    return _expression("immediate", _attribute(1, _big(1)) + _nest(2, value_of))
+
+
 def _verdict(code: int) -> bytes:
     return _expression("immediate", _attribute(1, _big(0)) + _nest(2, _nest(2, _attribute(1, _big(code)))))
 
@@ -294,7 +320,10 @@ def _chain(chain: Chain) -> bytes:
     attributes = _text(1, chain.table) + _text(3, chain.name)
     if chain.hook is not None:
         priority = _NAT_PRIORITY if chain.type == "nat" else _FILTER_PRIORITY
-        attributes += _nest(4, _attribute(1, _big(chain.hook)) + _attribute(2, _big(priority))) + _text(7, chain.type)
+        hook = _attribute(1, _big(chain.hook)) + _attribute(2, _big(priority))
+        if chain.link:
+            hook += _text(3, chain.link)
+        attributes += _nest(4, hook) + _text(7, chain.type)
     return attributes
 
 

@@ -97,7 +97,13 @@ class Netlink:
         mac = mac or bytes((0x02, *os.urandom(5)))
         info = _nest(_LINK_INFO, _attribute(_INFO_KIND, b"bridge"))
         body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + _name(name) + _attribute(_LINK_ADDRESS, mac) + info
-        self._ask(_NEW_LINK, _CREATE | _EXCLUSIVE, body, f'make bridge "{name}"')
+        self.request(_NEW_LINK, _CREATE | _EXCLUSIVE, body, f'make bridge "{name}"')
+
+    def intermediate(self, name: str) -> None:
+        """Make a link (ifb) for packets on their way to another: they go on there when they have left this one."""
+        info = _nest(_LINK_INFO, _attribute(_INFO_KIND, b"ifb"))
+        body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + _name(name) + info
+        self.request(_NEW_LINK, _CREATE | _EXCLUSIVE, body, f'make link "{name}"')
 
     def veth(
         self,
@@ -119,7 +125,7 @@ class Netlink:
         if master is not None:
             body += _attribute(_LINK_MASTER, _number(master))
         body += _nest(_LINK_INFO, _attribute(_INFO_KIND, b"veth") + data)
-        self._ask(_NEW_LINK, _CREATE | _EXCLUSIVE, body, f'make link "{name}" to "{peer}"')
+        self.request(_NEW_LINK, _CREATE | _EXCLUSIVE, body, f'make link "{name}" to "{peer}"')
 
     def address(self, name: str, ip: str, prefix: int) -> None:
         """Give a link an IPv4 address with the network of that prefix length."""
@@ -131,46 +137,46 @@ class Netlink:
             + _attribute(_ADDRESS_ADDRESS, packed)
             + _attribute(_ADDRESS_BROADCAST, broadcast.to_bytes(4, "big"))
         )
-        self._ask(_NEW_ADDRESS, _CREATE | _EXCLUSIVE, body, f'give link "{name}" the address {ip}/{prefix}')
+        self.request(_NEW_ADDRESS, _CREATE | _EXCLUSIVE, body, f'give link "{name}" the address {ip}/{prefix}')
 
     def up(self, name: str) -> None:
         """Switch a link on."""
         body = _LINK.pack(socket.AF_UNSPEC, 0, 0, _IFF_UP, _IFF_UP) + _name(name)
-        self._ask(_NEW_LINK, 0, body, f'switch on link "{name}"')
+        self.request(_NEW_LINK, 0, body, f'switch on link "{name}"')
 
     def down(self, name: str) -> None:
         """Switch a link off: nothing passes it any more, in either direction."""
         body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, _IFF_UP) + _name(name)
-        self._ask(_NEW_LINK, 0, body, f'switch off link "{name}"')
+        self.request(_NEW_LINK, 0, body, f'switch off link "{name}"')
 
     def join(self, name: str, master: int) -> None:
         """Join a link to the bridge with this number; it leaves the one that it was joined to."""
         body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + _name(name) + _attribute(_LINK_MASTER, _number(master))
-        self._ask(_NEW_LINK, 0, body, f'join link "{name}" to a bridge')
+        self.request(_NEW_LINK, 0, body, f'join link "{name}" to a bridge')
 
     def take_in(self, bridge: int, mac: bytes) -> None:
         """Let the bridge with this number take in what is for a hardware address, as if it were its own."""
         flags = _CREATE | _EXCLUSIVE
-        self._ask(_NEW_NEIGHBOUR, flags, _taken_in(bridge, mac), f"take in packets for {mac.hex(':')}")
+        self.request(_NEW_NEIGHBOUR, flags, _taken_in(bridge, mac), f"take in packets for {mac.hex(':')}")
 
     def take_in_no_more(self, bridge: int, mac: bytes) -> None:
         """Undo `take_in`."""
-        self._ask(_DELETE_NEIGHBOUR, 0, _taken_in(bridge, mac), f"take in no more packets for {mac.hex(':')}")
+        self.request(_DELETE_NEIGHBOUR, 0, _taken_in(bridge, mac), f"take in no more packets for {mac.hex(':')}")
 
     def route(self, ip: str, link: int, source: str) -> None:
         """Reach an address by the link with this number, whatever network it is in, from this address of ours."""
-        self._ask(_NEW_ROUTE, _CREATE | _REPLACE, _route_to(ip, link, source), f"route to {ip}")
+        self.request(_NEW_ROUTE, _CREATE | _REPLACE, _route_to(ip, link, source), f"route to {ip}")
 
     def route_no_more(self, ip: str, link: int, source: str) -> None:
         """Undo `route`."""
-        self._ask(_DELETE_ROUTE, 0, _route_to(ip, link, source), f"route no more to {ip}")
+        self.request(_DELETE_ROUTE, 0, _route_to(ip, link, source), f"route no more to {ip}")
 
     def gateway(self, ip: str) -> None:
         """Route by this address whatever has no other route. A link that is up must reach it."""
         body = _ROUTE.pack(
             socket.AF_INET, 0, 0, 0, _TABLE_MAIN, _PROTOCOL_BOOT, _SCOPE_UNIVERSE, _UNICAST, 0
         ) + _attribute(_ROUTE_GATEWAY, socket.inet_aton(ip))
-        self._ask(_NEW_ROUTE, _CREATE | _EXCLUSIVE, body, f"route by {ip}")
+        self.request(_NEW_ROUTE, _CREATE | _EXCLUSIVE, body, f"route by {ip}")
 
     def forget(self, ip: str, link: int) -> None:
         """Forget whose an address is, and drop what waits to be sent there until that is known. ENOENT: it is not.
@@ -178,14 +184,15 @@ class Netlink:
         `link` is the number of the one that leads there.
         """
         body = _NEIGHBOUR.pack(socket.AF_INET, link, 0, 0, 0) + _attribute(_NEIGHBOUR_IP, socket.inet_aton(ip))
-        self._ask(_DELETE_NEIGHBOUR, 0, body, f"forget whose {ip} is")
+        self.request(_DELETE_NEIGHBOUR, 0, body, f"forget whose {ip} is")
 
     def delete(self, name: str) -> None:
         """Remove a link; its peer goes too."""
         body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + _name(name)
-        self._ask(_DELETE_LINK, 0, body, f'delete link "{name}"')
+        self.request(_DELETE_LINK, 0, body, f'delete link "{name}"')
 
-    def _ask(self, kind: int, flags: int, body: bytes, what: str) -> None:
+    def request(self, kind: int, flags: int, body: bytes, what: str) -> None:
+        """Send any request that is answered by success or an error; `what` it is, for that."""
         self._queue(kind, flags | _ACKNOWLEDGE, body, what)
         if not self._together:
             self._send()

@@ -19,6 +19,7 @@ from pytest_enclave.engine.docker import labels, plots
 from pytest_enclave.engine.docker.engine import DockerEngine
 from pytest_enclave.engine.docker.pause import MACHINES, REFERENCE, program
 from pytest_enclave.engine.docker.podfiles import PodFiles
+from pytest_enclave.engine.docker.shaper import DELAYS
 from pytest_enclave.engine.docker.site import DockerSite
 from pytest_enclave.engine.protocol import Action, EnclaveId, Exit, HttpRequest
 from pytest_enclave.errors import EngineError
@@ -27,6 +28,18 @@ from pytest_enclave.plan.service import PortSpec
 from tests.engine.engine_enclave import BUSYBOX, NGINX, PYTHON, REDIS, Enclave, enclave_id
 
 NAMES = ("api", "db")
+
+LINK = """
+import sys
+from pytest_enclave.linux.netlink import Netlink
+from pytest_enclave.linux.syscalls import CLONE_NEWNET, setns
+namespace, name = sys.argv[1:]
+with open(namespace) as their:
+    setns(their.fileno(), CLONE_NEWNET)
+with Netlink() as network:
+    network.bridge(name)
+"""
+"""Makes a link in a network namespace."""
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +287,21 @@ def test_a_pod_that_something_else_lives_in_is_not_used_again(client, engine):
         closed(engine, first)
     finally:
         client.remove_container(stranger, force=True)
+    second = opened(engine)
+    second.up("db")
+    assert pod_of(client, second, "db") not in (pod, None)
+    closed(engine, second)
+
+
+def test_a_pod_where_a_killed_process_may_have_left_packets_is_not_used_again(client, engine):
+    prepared(engine)
+    first = opened(engine)
+    first.up("db")
+    pod = pod_of(client, first, "db")
+    namespace = f"/proc/{client.inspect_container(pod)['State']['Pid']}/ns/net"
+    link = [sys.executable, "-c", LINK, namespace, DELAYS]
+    subprocess.run(link, check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    closed(engine, first)
     second = opened(engine)
     second.up("db")
     assert pod_of(client, second, "db") not in (pod, None)

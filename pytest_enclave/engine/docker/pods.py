@@ -7,6 +7,8 @@ can be used by one service after the other. What could one leave to the next?
   while, and their ports would be taken for a server that does not ask to share them: so pods keep none of those that
   only wait for strays (`tcp_max_tw_buckets`), and no pod with a socket left in it is used again.
 * Addresses, routes, filter rules and kernel settings can only be changed with NET_ADMIN, which no service has.
+* Packets that the kernel holds up for a shaping process would come to the next one, if that process was killed: no pod
+  with the link that they are in is used again.
 * /etc/hosts, /etc/hostname and /etc/resolv.conf: see `podfiles`.
 * What the kernel has learned about distant machines (their hardware addresses, how fast they answer) stays.
 
@@ -25,6 +27,7 @@ import msgspec
 
 from pytest_enclave.engine.docker.pause import REFERENCE
 from pytest_enclave.engine.docker.podfiles import mounts
+from pytest_enclave.engine.docker.shaper import DELAYS
 from pytest_enclave.engine.docker.translation import translate
 from pytest_enclave.errors import EngineError
 
@@ -94,7 +97,7 @@ def quiet(pod: Pod) -> bool:
     give_up = time.monotonic() + SETTLING
     while lives(pod):
         if not _sockets(pod):
-            return True
+            return f"{DELAYS}:" not in _table(pod, "dev")
         if time.monotonic() >= give_up:
             return False
         time.sleep(0.02)

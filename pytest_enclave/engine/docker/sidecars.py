@@ -35,6 +35,7 @@ FILES = (
     "engine/docker/__init__.py",
     "engine/docker/shaper/*.py",
     "linux/__init__.py",
+    "linux/delays.py",
     "linux/fates.py",
     "linux/netfilter.py",
     "linux/netlink.py",

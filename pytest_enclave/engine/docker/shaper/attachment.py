@@ -1,4 +1,4 @@
-"""One network namespace whose packets are shaped: rules that send them to a queue, and the queue.
+"""One network namespace whose packets are shaped: rules that send them to a queue, and the queue; and delays.
 
 Packets are held where they arrive: whoever sends them has got rid of them, as with a long cable. Held where they leave,
 they would count as not sent: TCP does not send again what its own machine still has, and keeps little of it there; UDP
@@ -14,24 +14,51 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from contextlib import ExitStack, contextmanager, suppress
+from fcntl import ioctl
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_enclave.engine.docker.shaper import DELAYS
+from pytest_enclave.linux.delays import Delays
 from pytest_enclave.linux.netfilter import IPV4, OUTPUT, PREROUTING, Chain, Netfilter, queue, sent_from, sent_to
 from pytest_enclave.linux.netlink import Netlink
 from pytest_enclave.linux.packet_queue import PacketQueue
 from pytest_enclave.linux.syscalls import CLONE_NEWNET, setns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Set
+    from collections.abc import Iterator
 
 TABLE = "enclave-connections"
 
 QUEUE = 47021
 """The number of the queue; there is one of each number in each network namespace."""
 
+_SIOCGIFADDR = 0x8915
+
 ARRIVING, LEAVING = Chain(IPV4, TABLE, "arriving", PREROUTING), Chain(IPV4, TABLE, "leaving", OUTPUT)
+
+
+class Held(NamedTuple):
+    """What is held up of what passes here: what comes from `sources`, and what leaves for `destinations`.
+
+    The kernel holds up what comes from the addresses of `delays`, in seconds.
+    """
+
+    sources: set[str]
+    destinations: set[str]
+    delays: dict[str, float]
+
+    @classmethod
+    def nothing(cls) -> Held:
+        """To be filled."""
+        return cls(set(), set(), {})
+
+    def joined(self, other: Held) -> Held:
+        """Both; of two delays this one's."""
+        delays = {**other.delays, **self.delays}
+        return Held(self.sources | other.sources, self.destinations | other.destinations, delays)
 
 
 class Attachment:
@@ -46,8 +73,9 @@ class Attachment:
         self.pid = pid
         self.address = address
         self.packed = socket.inet_aton(address)
-        self.sources: frozenset[str] = frozenset()
-        self.destinations: frozenset[str] = frozenset()
+        # None where an error has kept that from being known.
+        self.held: Held | None = Held.nothing()
+        self._delays: Delays | None = None
         self._foreign = False
         with ExitStack() as opened:
             self.ending = os.pidfd_open(pid) if pid else -1
@@ -59,6 +87,7 @@ class Attachment:
                 self._netfilter = opened.enter_context(Netfilter())
                 self._netlink = opened.enter_context(Netlink())
                 self._links = [number for number, _ in socket.if_nameindex()]
+                self._link = _link_of(address)
             # Of a process that was killed on an older kernel.
             with suppress(FileNotFoundError):
                 self._netfilter.delete_table(TABLE)
@@ -67,36 +96,69 @@ class Attachment:
             self._netfilter.rewrite({ARRIVING: [], LEAVING: []})
             self._opened = opened.pop_all()
 
-    def hold(self, sources: Set[str], destinations: Set[str]) -> None:
-        """Hold what comes from these addresses, and what goes to those; nothing else. Raises OSError."""
-        if (sources, destinations) == (self.sources, self.destinations):
+    def can_delay(self) -> bool:
+        """Whether the kernel can hold up what arrives; found out by trying."""
+        if self._delays is None and self._link is not None:
+            try:
+                self._delays = Delays(self._netlink, self._netfilter, self._link, DELAYS)
+            except OSError:
+                self._link = None
+        return self._delays is not None
+
+    def hold(self, held: Held) -> None:
+        """Hold up that, and nothing else. What the kernel holds up already keeps its time. Raises OSError."""
+        if held == self.held:
             return
+        before, self.held = self.held, None
+        if self._delays is not None:
+            self._delays.hold_up(held.delays)
         try:
-            self._write(sources, destinations)
+            self._write(held)
         except FileNotFoundError:
             # The kernel has no queues for rules of this kind.
             self._foreign = not self._foreign
-            self._write(sources, destinations)
-        for each in destinations - self.destinations:
+            self._write(held)
+        for each in held.destinations - (before.destinations if before else set()):
             for link in self._links:
                 with suppress(OSError):
                     self._netlink.forget(each, link)
-        self.sources, self.destinations = frozenset(sources), frozenset(destinations)
+        self.held = held
+
+    def lose(self, address: str) -> None:
+        """Drop what the kernel holds up that came from an address."""
+        # What is left of it comes to the queue.
+        if self._delays is not None:
+            with suppress(OSError):
+                self._delays.lose(address)
 
     def close(self) -> None:
         """Remove the rules, and drop what is still held."""
+        if self._delays is not None:
+            with suppress(OSError):
+                self._delays.close()
         with suppress(OSError):
             self._netfilter.delete_table(TABLE)
         self._opened.close()
 
-    def _write(self, sources: Set[str], destinations: Set[str]) -> None:
+    def _write(self, held: Held) -> None:
         ask = queue(QUEUE, foreign=self._foreign)
         self._netfilter.rewrite(
             {
-                ARRIVING: [[sent_from(each), ask] for each in sorted(sources)],
-                LEAVING: [[sent_to(each), ask] for each in sorted(destinations)],
+                ARRIVING: [[sent_from(each), ask] for each in sorted(held.sources)],
+                LEAVING: [[sent_to(each), ask] for each in sorted(held.destinations)],
             }
         )
+
+
+def _link_of(address: str) -> str | None:
+    """The name of the link that has this address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for _, name in socket.if_nameindex():
+            with suppress(OSError):
+                answer = ioctl(asking, _SIOCGIFADDR, struct.pack("16s16x8x", name.encode()))
+                if answer[20:24] == socket.inet_aton(address):
+                    return name
+    return None
 
 
 @contextmanager

@@ -26,12 +26,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_enclave.engine.docker.shaper import SOCKET
-from pytest_enclave.engine.docker.shaper.attachment import Attachment
+from pytest_enclave.engine.docker.shaper.attachment import Attachment, Held
 from pytest_enclave.engine.docker.shaper.traffic import Traffic
 from pytest_enclave.linux.fates import Figures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     from pytest_enclave.engine.docker.shaper.traffic import Ends
@@ -128,7 +128,7 @@ class Shaper:
         except OSError:
             self._elsewhere = before
             with suppress(OSError):
-                self._write(self._traffic.ways)
+                self._write(self._figures())
             raise
         self._seed = request["seed"]
         self._traffic.shape(ways, self._seed, self._packed(name for ends in ways for name in ends))
@@ -149,7 +149,7 @@ class Shaper:
                     self._selector.register(
                         attachment.ending, selectors.EVENT_READ, partial(self._lose, name, attachment)
                     )
-        self._write(self._traffic.ways)
+        self._write(self._figures())
 
     def _take(self, name: str, attachment: Attachment) -> None:
         # What came before it may have detached this one.
@@ -163,7 +163,7 @@ class Shaper:
         self._detach(name)
         # What cannot be written now is with the next request.
         with suppress(OSError):
-            self._write(self._traffic.ways)
+            self._write(self._figures())
         if not self._attached and self._directory >= 0:
             try:
                 os.stat(SOCKET, dir_fd=self._directory)
@@ -179,26 +179,39 @@ class Shaper:
             self._selector.unregister(attachment.ending)
         attachment.close()
 
-    def _write(self, ways: Iterable[Ends]) -> None:
-        """Hold what travels on these ways, where it arrives if that is possible. Raises OSError."""
-        sources: dict[str, set[str]] = {name: set() for name in self._attached}
-        destinations: dict[str, set[str]] = {name: set() for name in self._attached}
+    def _write(self, ways: Mapping[Ends, Figures]) -> None:
+        """Hold up what travels on these ways, where it arrives if that is possible. Raises OSError."""
         there = self._elsewhere | self._attached.keys()
-        for sender, receiver in ways:
-            if receiver in self._attached:
-                sources[receiver].add(self._addresses[sender])
-            if sender in self._attached and receiver not in there:
-                destinations[sender].add(self._addresses[receiver])
-        # Where something arrives first: it must not pass in between.
+        held = {name: Held.nothing() for name in self._attached}
+        for (sender, receiver), figures in ways.items():
+            if receiver in held:
+                if _is_up_to_kernel(figures) and self._attached[receiver].can_delay():
+                    held[receiver].delays[self._addresses[sender]] = figures.mean / 1000
+                else:
+                    held[receiver].sources.add(self._addresses[sender])
+            if sender in held and receiver not in there:
+                held[sender].destinations.add(self._addresses[receiver])
+        # Where something is held up first: it must not pass in between.
         for name, attachment in self._attached.items():
-            attachment.hold(sources[name], attachment.destinations | destinations[name])
+            attachment.hold(held[name].joined(attachment.held or Held.nothing()))
         for name, attachment in self._attached.items():
-            attachment.hold(sources[name], destinations[name])
+            attachment.hold(held[name])
+        for (sender, receiver), figures in ways.items():
+            if figures.loss >= 100 and receiver in held:
+                self._attached[receiver].lose(self._addresses[sender])
         self._shaped_there = frozenset(self._packed(there & self._addresses.keys()).values())
         self._traffic.let_go(there)
 
+    def _figures(self) -> dict[Ends, Figures]:
+        return {ends: way.figures for ends, way in self._traffic.ways.items()}
+
     def _packed(self, names: Iterable[str]) -> dict[str, bytes]:
         return {name: socket.inet_aton(self._addresses[name]) for name in names}
+
+
+def _is_up_to_kernel(figures: Figures) -> bool:
+    """Whether it may hold them up: where something is left to chance, that is ours on all kernels."""
+    return figures.mean > 0 and not figures.loss and not figures.deviation
 
 
 def main() -> None:
