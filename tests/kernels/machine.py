@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import platform
 import shutil
 import stat
@@ -103,11 +104,12 @@ def _kernel(cache: Path, modules: Sequence[str]) -> dict[str, bytes]:
         subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as process,
         tarfile.open(fileobj=process.stdout, mode="r|") as tar,
     ):
-        found = {
-            entry.name: tar.extractfile(entry).read()
-            for entry in tar
-            if "/vmlinuz-" in entry.name or Path(entry.name).name in wanted
-        }
+        found = {}
+        for entry in tar:
+            name = entry.name.removesuffix(".xz")
+            if "/vmlinuz-" in name or Path(name).name in wanted:
+                body = tar.extractfile(entry).read()
+                found[name] = lzma.decompress(body) if name != entry.name else body
     if missing := wanted - {Path(name).name for name in found}:
         raise MachineError(f"{package.name} has no {', '.join(sorted(missing))}")
     return found
