@@ -42,9 +42,11 @@ def test_descriptors_are_closed_here_before_the_work_begins_and_there_too(tmp_pa
     def work() -> None:
         # All ends that write are closed by now: nothing comes any more.
         here = os.open(f"/proc/{parent}/fd", os.O_RDONLY)
-        told.write_text(f"{writer in map(int, os.listdir(here))} {len(os.listdir('/proc/self/fd'))}")
+        # Another thread may have something else under that number.
+        ends = [os.readlink(each, dir_fd=here) for each in os.listdir(here) if int(each) == writer]
+        told.write_text(f"{pipe in ends} {len(os.listdir('/proc/self/fd'))}")
 
-    parent = os.getpid()
+    parent, pipe = os.getpid(), os.readlink(f"/proc/self/fd/{writer}")
     do_aside(work, [writer])
     assert os.read(reader, 1) == b"", "the child has closed its copy too"
     wait()

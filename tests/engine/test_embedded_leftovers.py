@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -135,3 +135,19 @@ def test_a_home_goes_only_if_it_has_a_lease_that_nobody_has(tmp_path: Path):
     remove_home(str(tmp_path))
     assert not tmp_path.exists()
     tmp_path.mkdir()
+
+
+def test_a_home_goes_though_something_is_put_into_it_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "lease").touch()
+    rmdir = os.rmdir
+
+    def mark_and_remove(*what: object, **where: object) -> None:
+        with suppress(FileNotFoundError):
+            (home / "failed").touch()
+        rmdir(*what, **where)
+
+    monkeypatch.setattr(os, "rmdir", mark_and_remove)
+    remove_home(str(home))
+    assert list(tmp_path.iterdir()) == []

@@ -73,14 +73,15 @@ def token() -> str:
     return f"token-{secrets.token_hex(8)}"
 
 
-def are_left(token: str, ledger: Path) -> bool:
-    """Whether anything of the session's enclaves is there, a moment after it."""
+def left(token: str, ledger: Path) -> list[str]:
+    """What is there of the session's enclaves, a moment after it."""
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if not list(ledger.iterdir()) and not any(token in line for line in command_lines()):
-            return False
+    while True:
+        homes = [f"{path}: {sorted(each.name for each in path.iterdir())}" for path in ledger.iterdir()]
+        found = homes + [line for line in command_lines() if token in line]
+        if not found or time.monotonic() > deadline:
+            return found
         time.sleep(0.1)
-    return True
 
 
 def command_lines() -> list[str]:
@@ -136,7 +137,7 @@ def test_forty_tests_of_four_workers_are_of_one_enclave_and_nothing_is_left(
     assert len({json.dumps(line["services"], sort_keys=True) for line in told.of("test")}) == 1
     assert len({line["worker"] for line in told.of("test")}) == 4
     assert [line["worker"] for line in told.of("teardown")] == ["main"]
-    assert not are_left(token, ledger)
+    assert left(token, ledger) == []
 
 
 @pytest.mark.usefixtures("shop")
@@ -167,7 +168,7 @@ def test_a_killed_worker_takes_no_enclave_with_it_and_leaves_none(
     shared = {line["enclave"] for line in told.of("test") if line["test"] != "test_alone"}
     assert len(shared) == 1
     assert told.enclaves("teardown") == shared
-    assert not are_left(token, ledger)
+    assert left(token, ledger) == []
 
 
 @pytest.mark.usefixtures("shop")
@@ -207,7 +208,7 @@ def killed():
     result = run(pytester, on_engine, "-n3")
     result.assert_outcomes(passed=11, failed=1)
     assert len(told.enclaves()) == 1
-    assert not are_left(token, ledger)
+    assert left(token, ledger) == []
 
 
 def test_a_failure_is_told_once_by_whichever_worker_met_it(
@@ -273,4 +274,4 @@ def test_an_enclave_grows_step_by_step(
     assert len({line["enclave"] for line in growing}) == 1
     assert len({line["worker"] for line in growing}) == 1
     assert len(told.enclaves()) == 2
-    assert not are_left(token, ledger)
+    assert left(token, ledger) == []

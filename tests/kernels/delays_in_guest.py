@@ -97,8 +97,8 @@ import socket, sys, time
 own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 own.settimeout(float(sys.argv[3]))
 for number in range(int(sys.argv[2])):
-    own.sendto(b"%d" % number, (sys.argv[1], 7000))
     sent = time.monotonic()
+    own.sendto(b"%d" % number, (sys.argv[1], 7000))
     try:
         while own.recv(100) != b"%d" % number:
             pass

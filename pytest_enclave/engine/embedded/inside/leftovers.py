@@ -185,7 +185,12 @@ def remove_home(home: str) -> None:
     try:
         with suppress(OSError):
             fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(home, ignore_errors=True)
+            # Under that name nobody puts anything into it meanwhile.
+            going = os.path.join(os.path.dirname(home), f".{os.path.basename(home)}")
+            with suppress(OSError):
+                os.rename(home, going)
+            for each in (home, going):
+                shutil.rmtree(each, ignore_errors=True)
     finally:
         os.close(lease)
 
