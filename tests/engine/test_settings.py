@@ -55,9 +55,9 @@ def test_moved_files_keep_their_rights_and_may_be_changed(enclave: Enclave, arti
 
 
 def test_a_moved_file_is_there_before_the_service_starts(enclave: Enclave, artifact: str):
-    command = ("sh", "-c", "cat /etc/own > /seen; sleep 1000000")
+    command = ("sh", "-c", "cat /etc/own > /look; mv /look /seen; sleep 1000000")
     enclave.up("s", files={"/mnt": artifact}, moved={"/mnt/file": "/etc/own"}, cmd=command)
-    assert enclave.sh("s", "cat /seen") == "moved"
+    assert enclave.sh("s", "until [ -e /seen ]; do sleep 0.01; done; cat /seen") == "moved"
 
 
 def test_a_moved_file_is_new_when_the_service_is_replaced_and_not_when_it_starts_again(enclave: Enclave, artifact: str):
